@@ -1,0 +1,188 @@
+"""The store: one DuckDB file that holds queries, models, responses, scores and prices."""
+
+import hashlib
+import json
+import platform
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import polars as pl
+
+from responses_db.errors import LabError
+
+MIGRATIONS = [resources.files("responses_db").joinpath("schema.sql").read_text()]
+"""SQL scripts, append-only: migration i takes a store from version i to i + 1."""
+
+KEYS = {
+    "queries": ["query_id"],
+    "models": ["model_id"],
+    "price_cards": ["model_id", "valid_from"],
+    "responses": ["query_id", "model_id", "prompt_style", "sample_index"],
+    "scores": ["response_id", "grader", "grader_version"],
+}
+"""Tables a writer may append to, with the columns that make a row unique."""
+
+HASHED_COLUMNS = {
+    "queries": "query_id, dataset, split, domain, messages, question, reference, grader, metadata",
+    "models": "model_id, provider, metadata",
+    "price_cards": "model_id, valid_from, input_usd_per_mtok, cached_input_usd_per_mtok, output_usd_per_mtok",
+    "responses": "response_id, model_answered, text, finish_reason, max_tokens, input_tokens, cached_input_tokens, "
+    "output_tokens, reasoning_tokens, mean_logprob, reported_cost_usd, provenance, status",
+    "scores": "response_id, grader, grader_version, score, answer",
+}
+"""What the content hash covers: what was asked, answered, graded and paid; not when, nor how long it took to arrive."""
+
+
+class ResponseStore:
+    """A store opened for reading (the default, any number at a time) or for writing (one process at a time).
+
+    Use it as a context manager. `con` is the DuckDB connection, for queries in SQL.
+    Raises LabError when the file is missing, no store, of another version, or held by a writer.
+    """
+
+    def __init__(self, path: str | Path, *, write: bool = False) -> None:
+        self.path = Path(path)
+        if not write and not self.path.exists():
+            raise LabError(f"no store at {self.path}: fill one with `xrouter-sim harvest` or `xrouter-sim import`")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.con = duckdb.connect(str(self.path), read_only=not write)
+        except (duckdb.Error, OSError) as error:
+            raise LabError(_why_not_opened(self.path, error)) from error
+        self._migrate(write)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.con.close()
+
+    def _migrate(self, write: bool) -> None:
+        rows = self.con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
+        tables = {name for (name,) in rows}
+        version = 0
+        if "migrations" in tables:
+            (version,) = self._one("SELECT coalesce(max(version), 0) FROM migrations")
+        elif tables:
+            raise LabError(f"{self.path} is a DuckDB file but no store (no table `migrations`): give another --db")
+        if version > len(MIGRATIONS):
+            raise LabError(f"{self.path} has schema version {version}, newer than this program: upgrade xrouter-sim")
+        if version < len(MIGRATIONS) and not write:
+            raise LabError(f"{self.path} has the older schema {version}: any harvest or import upgrades it")
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            with self.transaction():
+                self.con.execute(
+                    "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied TIMESTAMPTZ)"
+                )
+                self.con.execute(script)
+                self.con.execute("INSERT INTO migrations VALUES (?, now())", [number])
+
+    def _one(self, sql: str, parameters: list[Any] | None = None) -> tuple[Any, ...]:
+        row: tuple[Any, ...]
+        (row,) = self.con.execute(sql, parameters).fetchall()
+        return row
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. What DuckDB cannot write (full disk, broken constraint) becomes a LabError."""
+        self.con.execute("BEGIN")
+        try:
+            yield
+            self.con.execute("COMMIT")
+        except BaseException as error:
+            with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                self.con.execute("ROLLBACK")
+            if isinstance(error, duckdb.Error):
+                raise LabError(_why_not_written(self.path, error)) from error
+            raise
+
+    def append(self, table: str, rows: pl.DataFrame) -> int:
+        """Append rows to one of KEYS' tables; absent columns are null. Returns the number of rows.
+
+        `responses` get their `response_id` here. Raises LabError on a duplicate key or a broken constraint.
+        """
+        if rows.is_empty():
+            return 0
+        if table == "responses":
+            rows = rows.with_columns(response_id=pl.lit(None, pl.String))
+        columns = ", ".join(rows.columns)
+        values = columns.replace("response_id", RESPONSE_ID_SQL) if table == "responses" else columns
+        try:
+            self.con.register("new_rows", rows.to_arrow())
+            self.con.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM new_rows")
+        except duckdb.Error as error:
+            raise LabError(_why_not_written(self.path, error)) from error
+        finally:
+            self.con.unregister("new_rows")
+        return rows.height
+
+    def new_only(self, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows whose key is not in the table yet."""
+        keys = KEYS[table]
+        return rows.join(self.frame(f"SELECT {', '.join(keys)} FROM {table}"), on=keys, how="anti")
+
+    def frame(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
+        """The result of a query as a polars frame."""
+        frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def begin_run(self, kind: str, config: Mapping[str, Any]) -> str:
+        """Note that a harvest or an import has begun. Returns its run_id."""
+        run_id = f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.con.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, NULL)",
+            [run_id, kind, json.dumps(config, default=str), json.dumps(versions()), datetime.now(UTC)],
+        )
+        return run_id
+
+    def end_run(self, run_id: str, counts: Mapping[str, Any]) -> None:
+        """Note what a run did."""
+        sql = "UPDATE runs SET counts = ?, ended_at = ? WHERE run_id = ?"
+        self.con.execute(sql, [json.dumps(counts), datetime.now(UTC), run_id])
+
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of the rows, whatever their order: equal answers and grades give equal hashes."""
+        digest = hashlib.sha256()
+        for table, columns in HASHED_COLUMNS.items():
+            row = f"md5_number(to_json(struct_pack({columns}))::VARCHAR)"
+            count, digest_of_rows = self._one(f"SELECT count(*), bit_xor({row}) FROM {table}")
+            digest.update(f"{table} {count} {digest_of_rows}\n".encode())
+        return digest.hexdigest()
+
+
+RESPONSE_ID_SQL = "md5(concat_ws(chr(31), query_id, model_id, prompt_style, sample_index))"
+
+
+def versions() -> dict[str, str]:
+    """Versions that may change a result: ours, Python's and those of the core packages."""
+    names = ("xrouter-sim", "duckdb", "polars", "numpy", "scipy", "torch", "scikit-learn")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    text = str(error).splitlines()[0]
+    if "lock" in text:
+        return f"{path} is being written by another process: wait for it to end, or give another --db ({text})"
+    if "not a valid DuckDB" in text or "older version" in text or "newer version" in text:
+        return f"{path} is no DuckDB file of this version: give another --db, or move the file away ({text})"
+    return f"cannot open {path}: {text}"
+
+
+def _why_not_written(path: Path, error: duckdb.Error) -> str:
+    text = str(error).splitlines()[0]
+    if isinstance(error, duckdb.ConstraintException):
+        return f"{path}: nothing was written, a row breaks a rule of the store: {text}"
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
+        return f"{path}: cannot write, but what was committed is kept: free some disk space and run again ({text})"
+    return f"{path}: nothing was written: {text}"

@@ -1,0 +1,36 @@
+"""The command line. Heavy imports live inside the commands, so that --help is quick."""
+
+import click
+
+from responses_db.errors import LabError
+from xrouter_sim import __version__
+
+
+class LabGroup(click.Group):
+    """A group whose commands end in one clear line when the user can mend what went wrong."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            where = error.filename or "the disk"
+            raise click.ClickException(
+                f"cannot use {where}: {error.strerror or error}; check the path, the rights and the free space"
+            ) from error
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="xrouter-sim")
+def main() -> None:
+    """A simulation-first offline lab for LLM routers.
+
+    Harvest answers of many models once, train routers against their replay for nothing, and compare them honestly.
+
+    \b
+    The way through:
+      xrouter-sim harvest experiments/harvest/demo.toml --db data/responses.duckdb
+      xrouter-sim train rl --db data/responses.duckdb --out runs/demo
+      xrouter-sim report runs/demo --out report.html
+    """

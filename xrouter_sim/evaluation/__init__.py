@@ -1,0 +1,1 @@
+"""Scores, curves, intervals and the report, all from the decisions file."""

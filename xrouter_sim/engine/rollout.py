@@ -1,0 +1,48 @@
+"""Play a router against a simulator from the first turn to the last grade."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xrouter_sim.engine.simulator import Action, Episodes, Observation, Simulator
+from xrouter_sim.replay import Floats, Ints
+
+Policy = Callable[[Observation], Action]
+
+BLOCK = 256
+"""Episodes that a policy sees together. Floating-point matrix products may differ in the last bit with the number of
+rows, so a batch is always cut into the same blocks of episodes: then decisions do not depend on the batch size."""
+
+
+def play(
+    policy: Policy, simulator: Simulator, query: Ints, key: Ints, penalty: Floats, batch_size: int = 4096
+) -> Episodes:
+    """Play one episode for each element of query, key and λ ([N] each); returns them finished, in the same order.
+
+    `batch_size` (rounded up to whole BLOCKs) trades memory for speed and changes no outcome.
+    """
+    batch = -(-batch_size // BLOCK) * BLOCK
+    parts = [slice(start, start + batch) for start in range(0, len(query), batch)]
+    played = [_play_batch(policy, simulator, query[part], key[part], penalty[part]) for part in parts]
+    names = vars(played[0])
+    return Episodes(**{name: np.concatenate([getattr(part, name) for part in played]) for name in names})
+
+
+def _play_batch(policy: Policy, simulator: Simulator, query: Ints, key: Ints, penalty: Floats) -> Episodes:
+    episodes = simulator.reset(query, key, penalty)
+    while not episodes.done.all():
+        live = np.flatnonzero(~episodes.done)
+        actions = [policy(simulator.observe(episodes, rows)) for rows in _blocks(live)]
+        width = max(action.calls.shape[1] for action in actions)
+        calls = np.full((len(episodes), width), -1)
+        final = np.full(len(episodes), -1)
+        for rows, action in zip(_blocks(live), actions, strict=True):
+            calls[rows, : action.calls.shape[1]] = action.calls
+            final[rows] = action.final
+        simulator.step(episodes, Action(calls, final))
+    return episodes
+
+
+def _blocks(rows: Ints) -> list[Ints]:
+    """Cut row numbers into the blocks they belong to."""
+    return np.split(rows, np.flatnonzero(np.diff(rows // BLOCK)) + 1)

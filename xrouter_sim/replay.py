@@ -1,0 +1,197 @@
+"""From the store to dense arrays: what every model answered to every query, ready to be played back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from responses_db import LabError, ResponseStore
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+STATUSES = ("ok", "truncated", "refused", "failed")
+EVIDENCE = ("log_length", "mean_logprob", "hedges", "has_answer")
+"""What a response shows without its grade, 0 where the store has nothing: the last axis of `Replay.evidence`."""
+
+HEDGES = r"(?i)\b(maybe|perhaps|probably|possibly|not (entirely )?(sure|certain)|i think|i guess|might be|roughly)\b"
+
+CELLS_SQL = f"""
+SELECT query_id, model_id, prompt_style, sample_index, coalesce(score, 0) AS score, score IS NULL AS ungraded,
+    answer, cost_usd, coalesce(input_tokens + output_tokens, -1) AS tokens, latency_s, status, mean_logprob,
+    ln(1 + length(coalesce(text, ''))) AS log_length,
+    len(regexp_extract_all(coalesce(text, ''), '{HEDGES}')) AS hedges
+FROM graded ORDER BY query_id, model_id, prompt_style, sample_index
+"""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Dense arrays over Q queries × A arms × K samples. An arm is a (model, prompt style) pair: model · S + style.
+
+    The bounds and the simulator read the same arrays, so that what is optimal on one is optimal in the other.
+    `score` is for the simulator, the bounds and for fitting on training queries; no router sees it when it acts.
+    """
+
+    query_ids: list[str]
+    questions: list[str]
+    domains: npt.NDArray[np.str_]  # [Q]
+    splits: npt.NDArray[np.str_]  # [Q]
+    model_ids: list[str]  # M
+    prompt_styles: list[str]  # S
+    samples: Ints  # [Q, A] number of samples at hand, at least 1
+    score: Floats  # [Q, A, K] in [0, 1]
+    cost_usd: Floats  # [Q, A, K] USD under the price card in force
+    tokens: Ints  # [Q, A, K] input and output; -1 unknown
+    latency_s: Floats  # [Q, A, K] seconds; NaN unknown
+    answer: Ints  # [Q, A, K] equal numbers within a query are equal answers; -1 none could be read
+    status: Ints  # [Q, A, K] index into STATUSES
+    evidence: Floats  # [Q, A, K, len(EVIDENCE)]
+    store: dict[str, Any]  # path, content_hash, provenance and what was left out: for the manifest
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a store. Queries that lack an answer of some arm are left out and counted in `store["left_out"]`.
+
+        Raises LabError when nothing is left, a response has no grade, or a price is unknown.
+        """
+        with ResponseStore(path) as store:
+            cells = store.frame(CELLS_SQL)
+            queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
+            provenance = store.frame("SELECT provenance, count(*) AS n FROM responses GROUP BY 1 ORDER BY 1")
+            facts = {"path": str(path), "content_hash": store.content_hash(), "provenance": dict(provenance.rows())}
+        _check_cells(cells, path)
+        complete, left_out = _complete_queries(cells, queries)
+        if complete.is_empty():
+            raise LabError(
+                f"{path}: no query has an answer of every model and prompt style; see `xrouter-sim store info`"
+            )
+        cells = cells.join(complete.select("query_id"), on="query_id")
+        return cls(**_dense(cells, complete), store=facts | {"left_out": left_out})
+
+    @property
+    def arms(self) -> int:
+        return len(self.model_ids) * len(self.prompt_styles)
+
+    @cached_property
+    def arm_names(self) -> list[str]:
+        """`model` where there is one prompt style, else `model/style`."""
+        if len(self.prompt_styles) == 1:
+            return self.model_ids
+        return [f"{model}/{style}" for model in self.model_ids for style in self.prompt_styles]
+
+    @cached_property
+    def model_of_arm(self) -> Ints:
+        """[A] index into `model_ids`."""
+        return np.arange(self.arms) // len(self.prompt_styles)
+
+    def indices(self, split: str) -> Ints:
+        """The query indices of a split; LabError when it is empty."""
+        found = np.flatnonzero(self.splits == split)
+        if not len(found):
+            known = ", ".join(sorted(set(self.splits.tolist())))
+            raise LabError(f"{self.store['path']}: no queries in split {split!r} (it has {known})")
+        return found
+
+    @cached_property
+    def sample_mask(self) -> Bools:
+        """[Q, A, K] true where a sample is at hand."""
+        return np.arange(self.score.shape[2]) < self.samples[:, :, None]
+
+    def mean_over_samples(self, values: Floats) -> Floats:
+        """[Q, A] mean of [Q, A, K] over the samples at hand."""
+        total: Floats = np.where(self.sample_mask, values, 0.0).sum(axis=2)
+        return total / self.samples
+
+    @cached_property
+    def mean_score(self) -> Floats:
+        """[Q, A]"""
+        return self.mean_over_samples(self.score)
+
+    @cached_property
+    def mean_cost(self) -> Floats:
+        """[Q, A] USD"""
+        return self.mean_over_samples(self.cost_usd)
+
+
+def cost_unit(replay: Replay, queries: Ints) -> float:
+    """The unit of cost in the reward, in USD: the 95th percentile of what the dearest arm costs on these queries."""
+    cost = replay.mean_cost[queries]
+    unit = float(np.quantile(cost[:, cost.mean(axis=0).argmax()], 0.95))
+    if unit <= 0:
+        raise LabError(f"{replay.store['path']}: every call is free, so there is nothing to trade against quality")
+    return unit
+
+
+def _check_cells(cells: pl.DataFrame, path: str | Path) -> None:
+    if cells.is_empty():
+        raise LabError(f"{path} holds no responses: fill it with `xrouter-sim harvest` or `xrouter-sim import`")
+    ungraded = cells.filter(pl.col("ungraded") & (pl.col("status") != "failed"))
+    if not ungraded.is_empty():
+        raise LabError(
+            f"{path}: {ungraded.height} responses have no grade, first {ungraded['query_id'][0]}: grade them"
+        )
+    unpriced = cells.filter(pl.col("cost_usd").is_null() & (pl.col("status") != "failed"))
+    if not unpriced.is_empty():
+        models = unpriced["model_id"].unique().sort()
+        raise LabError(
+            f"{path}: cost unknown for {', '.join(models.head(4))}{' …' if len(models) > 4 else ''} "
+            f"({unpriced.height} responses): add price cards with `xrouter-sim import prices FILE.toml --db {path}`"
+        )
+
+
+def _complete_queries(cells: pl.DataFrame, queries: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    arms = cells["model_id"].n_unique() * cells["prompt_style"].n_unique()
+    counts = cells.group_by("query_id").agg(pl.struct("model_id", "prompt_style").n_unique().alias("n"))
+    complete = queries.join(counts.filter(pl.col("n") == arms).select("query_id"), on="query_id").sort("query_id")
+    return complete, queries.height - complete.height
+
+
+def _codes(values: pl.Series, order: Sequence[str]) -> Ints:
+    return values.cast(pl.Enum(order)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _dense(cells: pl.DataFrame, queries: pl.DataFrame) -> dict[str, Any]:
+    models = cells["model_id"].unique().sort().to_list()
+    styles = cells["prompt_style"].unique().sort().to_list()
+    query = _codes(cells["query_id"], queries["query_id"].to_list())
+    arm = _codes(cells["model_id"], models) * len(styles) + _codes(cells["prompt_style"], styles)
+    sample = cells.select(pl.int_range(pl.len()).over("query_id", "model_id", "prompt_style")).to_series().to_numpy()
+    cells = cells.with_columns(answer_code=pl.col("answer").rank("dense").over("query_id").cast(pl.Int64) - 1)
+    shape = (queries.height, len(models) * len(styles), int(sample.max()) + 1)
+
+    def scatter(values: pl.Series, empty: float, dtype: type = np.float64) -> npt.NDArray[Any]:
+        dense = np.full(shape, empty, dtype)
+        dense[query, arm, sample] = values.to_numpy()
+        return dense
+
+    samples = np.zeros(shape[:2], np.int64)
+    np.add.at(samples, (query, arm), 1)
+    evidence = [
+        cells["log_length"],
+        cells["mean_logprob"].fill_null(0.0),
+        cells["hedges"].cast(pl.Float64),
+        cells["answer"].is_not_null().cast(pl.Float64),
+    ]
+    return {
+        "query_ids": queries["query_id"].to_list(),
+        "questions": queries["question"].to_list(),
+        "domains": queries["domain"].to_numpy().astype(np.str_),
+        "splits": queries["split"].to_numpy().astype(np.str_),
+        "model_ids": models,
+        "prompt_styles": styles,
+        "samples": samples,
+        "score": scatter(cells["score"], 0.0),
+        "cost_usd": scatter(cells["cost_usd"].fill_null(0.0), 0.0),
+        "tokens": scatter(cells["tokens"], -1, np.int64),
+        "latency_s": scatter(cells["latency_s"].fill_null(np.nan), np.nan),
+        "answer": scatter(cells["answer_code"].fill_null(-1), -1, np.int64),
+        "status": scatter(pl.Series(_codes(cells["status"], STATUSES)), 0, np.int64),
+        "evidence": np.stack([scatter(values, 0.0) for values in evidence], axis=-1),
+    }

@@ -1,0 +1,37 @@
+"""The clairvoyant oracle: knows every grade before it calls. A bound, not a router anyone could run."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator
+from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.routers.base import Kind, Router, callable_arms
+
+
+class Oracle(Router):
+    """Calls the arm whose coming response maximises score, then the cheapest of those (RouterBench's oracle).
+
+    It does not foresee failures: after one it takes the next best arm.
+    """
+
+    name = "oracle"
+    kind: ClassVar[Kind] = "oracle"
+    reads = ("scores",)
+
+    def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
+        self.replay = replay
+
+    def watch(self, simulator: Simulator) -> None:
+        """Look into the world in which it is about to act."""
+        self.simulator = simulator
+
+    def act(self, observation: Observation) -> Action:
+        arms = np.arange(self.replay.arms)
+        sample = self.simulator.first_sample(observation.query[:, None], observation.key[:, None], arms)
+        query = observation.query[:, None]
+        score = self.replay.score[query, arms, sample]
+        cost = self.replay.cost_usd[query, arms, sample] * observation.price[:, self.replay.model_of_arm]
+        value = score - 1e-6 * cost / self.simulator.cost_unit
+        value[~callable_arms(observation, self.replay.model_of_arm)] = -np.inf
+        return Action.call(value.argmax(axis=1), Final.ADOPT)

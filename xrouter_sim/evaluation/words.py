@@ -1,0 +1,123 @@
+"""A run's results in words: where its answers came from, and what the comparison came to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xrouter_sim.evaluation.statistics import Figure, verdict
+from xrouter_sim.evaluation.summary import RunSummary
+
+PROVENANCES = {
+    "simulated": "SIMULATED (made by a model of models, not by language models)",
+    "imported": "imported from a published data set",
+    "local": "of models run on this machine",
+    "live": "harvested live from providers",
+}
+
+
+def provenance_words(manifest: Mapping[str, Any]) -> str:
+    """Where the answers behind a run came from, in one or two sentences."""
+    counts = {str(k): int(v) for k, v in (manifest["store"].get("provenance") or {}).items() if v}
+    if not counts:
+        return "The run does not say where its answers came from."
+    if len(counts) == 1:
+        (kind, count), *_ = counts.items()
+        text = f"All {count:,} answers in this store are {PROVENANCES.get(kind, kind)}."
+    else:
+        parts = [f"{count:,} are {PROVENANCES.get(kind, kind)}" for kind, count in counts.items()]
+        text = f"Of the {sum(counts.values()):,} answers in this store, {'; '.join(parts)}."
+    if "simulated" in counts:
+        text += " Figures here compare routers in that simulated world; they say nothing about real models."
+    return text
+
+
+def is_simulated(manifest: Mapping[str, Any]) -> bool:
+    """Whether any answer behind the run was simulated."""
+    return bool((manifest["store"].get("provenance") or {}).get("simulated"))
+
+
+def verdicts(summary: RunSummary) -> list[str]:
+    """The answers first: a few sentences, each with its interval."""
+    return [line for line in (_itself(summary), *_rivals(summary), _regret(summary), _savings(summary)) if line]
+
+
+def interval(value: Figure, digits: int = 3) -> str:
+    """A figure and its interval as text.
+
+    >>> interval(Figure(0.81234, 0.79, 0.84))
+    '0.812 [0.790, 0.840]'
+    """
+    if value.value is None:
+        return "–"
+    ends = ", ".join("–" if end is None else f"{end:.{digits}f}" for end in (value.low, value.high))
+    return f"{value.value:.{digits}f} [{ends}]"
+
+
+def money(usd: float | None) -> str:
+    """USD with three significant digits, no exponent.
+
+    >>> money(0.081234), money(12.3456), money(1234.5), money(0.0)
+    ('$0.0812', '$12.3', '$1,234', '$0')
+    """
+    if usd is None:
+        return "–"
+    if usd == 0:
+        return "$0"
+    digits = max(0, 2 - int(f"{abs(usd):e}".split("e")[1]))
+    return f"${usd:,.{digits}f}"
+
+
+def _itself(summary: RunSummary) -> str:
+    own = summary[summary.reference].headline
+    spent = own.cost_per_1000_usd
+    reward = own.reward.get(summary.at)
+    earned = f"earns {interval(reward)} of reward" if reward else "was run"
+    return (
+        f"At λ={summary.at:g} {summary.reference} {earned}: accuracy {interval(own.accuracy)}, "
+        f"{money(spent.value)} [{money(spent.low)}, {money(spent.high)}] per 1,000 queries."
+    )
+
+
+def _rivals(summary: RunSummary) -> list[str]:
+    """Against the best one-call router, then against the best router of any other kind but oracles."""
+    what = f"reward λ={summary.at:g}"
+    lines = []
+    best = summary.best_one_call.get(what)
+    if best:
+        sentence = verdict(summary.reference, f"reward at λ={summary.at:g}", best.router, best.difference)
+        lines.append(
+            f"{sentence}. {best.router} is the best router that makes one call (fixed or single-shot), picked with "
+            "these test scores in hand, so in its favour."
+        )
+    rest = [
+        row
+        for row in summary.routers
+        if row.kind not in ("oracle", "fixed", "single-shot") and row.difference and summary.at in row.difference.reward
+    ]
+    for row in sorted(rest, key=lambda row: -(row.headline.reward[summary.at].value or 0.0))[:1]:
+        assert row.difference is not None
+        sentence = verdict(
+            summary.reference, f"reward at λ={summary.at:g}", row.router, row.difference.reward[summary.at]
+        )
+        lines.append(f"{sentence}, the best of the other {row.kind} routers.")
+    return lines
+
+
+def _regret(summary: RunSummary) -> str:
+    regret = summary[summary.reference].regret.get(summary.at)
+    if regret is None or summary.oracle is None or summary.oracle == summary.reference:
+        return ""
+    return (
+        f"Its regret to {summary.oracle}, which sees the scores, is {interval(regret)} at λ={summary.at:g}: "
+        "what is left to win, though part of that is luck no router can foresee."
+    )
+
+
+def _savings(summary: RunSummary) -> str:
+    reached = summary[summary.reference].cost_share_to_reach
+    if summary.best_model is None or not reached:
+        return ""
+    told = []
+    for part, share in reached.items():
+        name = f"{part:.0%} of it"
+        told.append(f"{name} never" if share.value is None else f"{name} at {share.value:.0%} of the cost")
+    return f"Against {summary.best_model}, the most accurate single model, its hull reaches {', '.join(told)}."

@@ -4,6 +4,7 @@ import click
 
 from responses_db.errors import LabError
 from xrouter_sim import __version__
+from xrouter_sim.cli.store import import_group
 
 
 class LabGroup(click.Group):
@@ -34,3 +35,10 @@ def main() -> None:
       xrouter-sim train rl --db data/responses.duckdb --out runs/demo
       xrouter-sim report runs/demo --out report.html
     """
+
+
+main.add_command(import_group)
+
+from xrouter_sim.cli.report import evaluate  # noqa: E402
+
+main.add_command(evaluate)

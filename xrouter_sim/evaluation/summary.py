@@ -97,6 +97,10 @@ class RunSummary:
     def __getitem__(self, router: str) -> RouterSummary:
         return next(row for row in self.routers if row.router == router)
 
+    def ranked(self) -> list[RouterSummary]:
+        """Routers by reward at `at`, best first."""
+        return sorted(self.routers, key=lambda row: -(row.headline.reward[self.at].value or 0.0))
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:

@@ -1,10 +1,11 @@
 """A run's results in words: where its answers came from, and what the comparison came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xrouter_sim.evaluation.runs import Run
 from xrouter_sim.evaluation.statistics import Figure, verdict
-from xrouter_sim.evaluation.summary import RunSummary
+from xrouter_sim.evaluation.summary import RunSummary, compare
 
 PROVENANCES = {
     "simulated": "SIMULATED (made by a model of models, not by language models)",
@@ -38,6 +39,21 @@ def is_simulated(manifest: Mapping[str, Any]) -> bool:
 def verdicts(summary: RunSummary) -> list[str]:
     """The answers first: a few sentences, each with its interval."""
     return [line for line in (_itself(summary), *_rivals(summary), _regret(summary), _savings(summary)) if line]
+
+
+def between_runs(runs: Sequence[Run], at: float, replicates: int, seed: int) -> list[str]:
+    """The first run's trained router against every other run's, one sentence a pair."""
+    lines = []
+    for other in runs[1:]:
+        names = [f"{run.router} of {run.name}" for run in (runs[0], other)]
+        difference = compare(runs[0], other, at=at, replicates=replicates, seed=seed)
+        if difference is None or at not in difference.reward:
+            lines.append(
+                f"{names[0]} and {names[1]} were run on different queries or settings: not comparable in pairs."
+            )
+            continue
+        lines.append(verdict(names[0], f"reward at λ={at:g}", names[1], difference.reward[at]) + ".")
+    return lines
 
 
 def interval(value: Figure, digits: int = 3) -> str:

@@ -1,0 +1,158 @@
+"""`xrouter-sim evaluate` and `xrouter-sim report`: a run's figures in the terminal, and as one page."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from xrouter_sim.evaluation.runs import Run
+    from xrouter_sim.evaluation.statistics import Figure
+    from xrouter_sim.evaluation.summary import RouterSummary, RunSummary
+
+RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+REFERENCE = click.option(
+    "--reference", metavar="ROUTER", help="Compare the others with this router. [default: the trained router]"
+)
+AT = click.option(
+    "--at",
+    type=float,
+    metavar="λ",
+    help="Cost penalty of the figures that need one: accuracy, cost, behaviours. [default: the setting nearest to 1]",
+)
+REPLICATES = click.option(
+    "--replicates",
+    type=click.IntRange(min=100),
+    default=1000,
+    show_default=True,
+    help="Bootstrap samples of the queries.",
+)
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+
+
+@click.command()
+@RUNS
+@REFERENCE
+@AT
+@REPLICATES
+@SEED
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print one JSON object; every figure is {"value", "low", "high"}.'
+)
+def evaluate(
+    runs: tuple[Path, ...], reference: str | None, at: float | None, replicates: int, seed: int, as_json: bool
+) -> None:
+    """Compare the routers of a run, with 95% intervals.
+
+    RUN is a folder that `xrouter-sim train` wrote. Everything is computed from its decisions.parquet: one row a
+    (router, seed, setting λ, query). Queries are resampled, all routers together, so differences are paired.
+
+    \b
+      accuracy  mean score at the setting λ (--at)
+      reward    score · (1 − min(λ · cost / cost unit, 1)), each at its own setting
+      AIQ       mean height of the router's cost–quality hull between the mean costs of the
+                cheapest and the dearest single model
+      Δ         the reference router minus this one, in reward at --at
+
+    \b
+    Examples:
+      xrouter-sim evaluate runs/demo
+      xrouter-sim evaluate runs/demo --reference knn --at 2
+      xrouter-sim evaluate runs/a runs/b --json > figures.json
+    """
+    from xrouter_sim.evaluation.runs import load_run
+    from xrouter_sim.evaluation.summary import summarise
+
+    loaded = [load_run(path) for path in runs]
+    found = [summarise(run, reference=reference, at=at, replicates=replicates, seed=seed) for run in loaded]
+    if as_json:
+        click.echo(json.dumps(_json(loaded, found, replicates, seed), ensure_ascii=False, allow_nan=False))
+        return
+    for run, summary in zip(loaded, found, strict=True):
+        _print_run(run, summary)
+    for line in _between(loaded, found, replicates, seed):
+        click.echo(line)
+
+
+def _json(runs: list["Run"], summaries: list["RunSummary"], replicates: int, seed: int) -> dict[str, Any]:
+    from xrouter_sim.evaluation.robustness import robustness
+    from xrouter_sim.evaluation.summary import as_json
+    from xrouter_sim.evaluation.words import provenance_words, verdicts
+
+    found = []
+    for run, summary in zip(runs, summaries, strict=True):
+        store = run.manifest["store"]
+        found.append(
+            as_json(summary)
+            | {
+                "provenance": {"counts": store.get("provenance"), "words": provenance_words(run.manifest)},
+                "store": {key: store.get(key) for key in ("path", "content_hash")},
+                "verdicts": verdicts(summary),
+                "robustness": as_json(robustness(run, at=summary.at, replicates=replicates, seed=seed)),
+            }
+        )
+    between = _between(runs, summaries, replicates, seed)
+    return {"confidence": 0.95, "replicates": replicates, "seed": seed, "runs": found, "between_runs": between}
+
+
+def _between(runs: list["Run"], summaries: list["RunSummary"], replicates: int, seed: int) -> list[str]:
+    from xrouter_sim.evaluation.words import between_runs
+
+    return between_runs(runs, summaries[0].at, replicates, seed)
+
+
+def _print_run(run: "Run", summary: "RunSummary") -> None:
+    from xrouter_sim.evaluation.words import provenance_words, verdicts
+
+    seeds = "1 seed" if summary.seeds == 1 else f"{summary.seeds} seeds"
+    click.echo(f"{summary.name}: {summary.queries:,} test queries, {seeds}, cost unit {run.cost_unit:g} USD")
+    click.echo(provenance_words(run.manifest) + "\n")
+    click.echo(_table(summary))
+    click.echo(
+        f"\nRouters by reward at λ={summary.at:g}; acc and USD/1k (cost of 1,000 queries) at λ={summary.at:g}. "
+        "± is half of the 95% interval (--json has both ends).\n"
+        f"Δ: {summary.reference} minus the router in reward at λ={summary.at:g}, paired, with its 95% interval.\n"
+    )
+    for line in verdicts(summary):
+        click.echo(f"- {line}")
+    click.echo()
+
+
+def _table(summary: "RunSummary") -> str:
+    """The comparison as aligned text, one router a line."""
+    lams = list(summary[summary.reference].headline.reward)
+    head = ["router", "kind", "acc", "USD/1k", *(f"R(λ={lam:g})" for lam in lams), "AIQ", "Δ"]
+    lines = [head, *(_line(row, lams, summary) for row in summary.ranked())]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _line(row: "RouterSummary", lams: list[float], summary: "RunSummary") -> list[str]:
+    from xrouter_sim.evaluation.statistics import signed
+
+    figures = row.headline
+    change = row.difference.reward.get(summary.at) if row.difference else None
+    return [
+        "".join(letter if letter.isprintable() else "�" for letter in row.router),
+        row.kind,
+        _plus_minus(figures.accuracy),
+        _plus_minus(figures.cost_per_1000_usd, 3),
+        *(_plus_minus(figures.reward[lam]) if lam in figures.reward else "–" for lam in lams),
+        _plus_minus(figures.aiq),
+        f"{signed(change.value)} [{signed(change.low)}, {signed(change.high)}]" if change else "",
+    ]
+
+
+def _plus_minus(figure: "Figure", digits: int = 3) -> str:
+    if figure.value is None:
+        return "–"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.{digits}f}"
+    return f"{figure.value:.{digits}f} ±{(figure.high - figure.low) / 2:.{digits}f}"

@@ -1,0 +1,57 @@
+# `make help` lists the targets. Everything sets itself up: .venv is made on first use, and again only when
+# pyproject.toml or constraints.txt changes.
+
+PYTHON ?= python3
+DB ?= data/responses.duckdb
+RUN ?= runs/demo
+REPORT ?= report.html
+HARVEST ?= experiments/harvest/demo.toml
+
+# Small matrices on shared cores: two threads waiting for each other can be a hundred times slower than one.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+READY := .venv/.stamp-setup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup harvest train-sim report test lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything pinned in constraints.txt (the other targets do it by themselves)
+
+# torch goes first and alone: plain pip then takes the CPU build where the machine offers one.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: run make with PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
+	@echo "setting up .venv (once; a few minutes, most of it torch)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) -c constraints.txt torch
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+harvest: $(READY) ## ask the simulated models about 2,000 queries, into the store; resumes, and does nothing twice
+	$(BIN)/xrouter-sim harvest $(HARVEST) --db $(DB)
+
+train-sim: harvest ## train the RL router in the simulator, compare it with the baselines, write report.html
+	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN)
+	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
+
+report: $(READY) ## write report.html from the last run
+	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
+
+test: lint ## lint, then run the tests: what CI runs
+	$(BIN)/pytest
+
+lint: $(READY) ## style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## delete caches and build leftovers; .venv, data/ and runs/ stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -167,7 +167,7 @@ def _dense(cells: pl.DataFrame, queries: pl.DataFrame) -> dict[str, Any]:
     shape = (queries.height, len(models) * len(styles), int(sample.max()) + 1)
 
     def scatter(values: pl.Series, empty: float, dtype: type = np.float64) -> npt.NDArray[Any]:
-        dense = np.full(shape, empty, dtype)
+        dense: npt.NDArray[Any] = np.full(shape, empty, dtype)
         dense[query, arm, sample] = values.to_numpy()
         return dense
 

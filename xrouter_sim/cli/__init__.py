@@ -4,7 +4,7 @@ import click
 
 from responses_db.errors import LabError
 from xrouter_sim import __version__
-from xrouter_sim.cli.store import import_group
+from xrouter_sim.cli.store import import_group, store_group
 
 
 class LabGroup(click.Group):
@@ -15,6 +15,11 @@ class LabGroup(click.Group):
             return super().invoke(ctx)
         except LabError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: what was committed is kept", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            raise  # `… | head` has read enough: click ends quietly
         except OSError as error:
             where = error.filename or "the disk"
             raise click.ClickException(
@@ -38,7 +43,15 @@ def main() -> None:
 
 
 main.add_command(import_group)
+main.add_command(store_group)
 
 from xrouter_sim.cli.report import evaluate  # noqa: E402
 
 main.add_command(evaluate)
+from xrouter_sim.cli.harvest import harvest  # noqa: E402
+
+main.add_command(harvest)
+
+from xrouter_sim.cli.train import train  # noqa: E402
+
+main.add_command(train)

@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     POLICY = 7
     QUERY = 8
     PENALTY = 9
+    FOLD = 10
+    SPLIT = 11
 
 
 def splitmix64(state: npt.ArrayLike) -> Words:

@@ -22,14 +22,17 @@ def play(
     `batch_size` (rounded up to whole BLOCKs) trades memory for speed and changes no outcome.
     """
     batch = -(-batch_size // BLOCK) * BLOCK
-    parts = [slice(start, start + batch) for start in range(0, len(query), batch)]
-    played = [_play_batch(policy, simulator, query[part], key[part], penalty[part]) for part in parts]
+    played = []
+    for start in range(0, len(query), batch):
+        part = slice(start, start + batch)
+        episodes = simulator.reset(query[part], key[part], penalty[part], first_row=start)
+        _finish(policy, simulator, episodes)
+        played.append(episodes)
     names = vars(played[0])
     return Episodes(**{name: np.concatenate([getattr(part, name) for part in played]) for name in names})
 
 
-def _play_batch(policy: Policy, simulator: Simulator, query: Ints, key: Ints, penalty: Floats) -> Episodes:
-    episodes = simulator.reset(query, key, penalty)
+def _finish(policy: Policy, simulator: Simulator, episodes: Episodes) -> None:
     while not episodes.done.all():
         live = np.flatnonzero(~episodes.done)
         actions = [policy(simulator.observe(episodes, rows)) for rows in _blocks(live)]
@@ -40,7 +43,6 @@ def _play_batch(policy: Policy, simulator: Simulator, query: Ints, key: Ints, pe
             calls[rows, : action.calls.shape[1]] = action.calls
             final[rows] = action.final
         simulator.step(episodes, Action(calls, final))
-    return episodes
 
 
 def _blocks(rows: Ints) -> list[Ints]:

@@ -78,6 +78,7 @@ class Action:
 class Observation:
     """What a router sees of B episodes with up to L slots for responses. Never a score."""
 
+    row: Ints  # [B] the episode's place among those played together
     key: Ints  # [B] the episode's number
     query: Ints  # [B] index into the replay
     penalty: Floats  # [B] λ
@@ -97,13 +98,15 @@ class Observation:
     @property
     def ok(self) -> Bools:
         """[B, L] slots with a usable response."""
-        return (self.arm != NO_CALL) & (self.outcome == Outcome.OK)
+        usable: Bools = (self.arm != NO_CALL) & (self.outcome == Outcome.OK)
+        return usable
 
 
 @dataclass
 class Episodes:
     """The state of B episodes."""
 
+    row: Ints  # [B] place among the episodes played together
     query: Ints  # [B]
     key: Ints  # [B] with the seed it fixes the whole world of the episode
     penalty: Floats  # [B] λ
@@ -140,11 +143,12 @@ class Simulator:
         self._fails = profile.outage > 0 or self._thresholds[-1] > 0
         self._latency = np.nan_to_num(replay.latency_s)
 
-    def reset(self, query: Ints, key: Ints, penalty: Floats) -> Episodes:
-        """Begin B episodes on these queries ([B] indices), keys and λ."""
+    def reset(self, query: Ints, key: Ints, penalty: Floats, first_row: int = 0) -> Episodes:
+        """Begin B episodes on these queries ([B] indices), keys and λ. Rows are numbered from `first_row`."""
         batch, slots = len(query), self.profile.max_turns
         per_slot = {name: np.zeros((batch, slots), np.int64) for name in ("sample", "outcome", "attempts", "slot_turn")}
         return Episodes(
+            row=first_row + np.arange(batch),
             query=query,
             key=key,
             penalty=penalty,
@@ -171,6 +175,7 @@ class Simulator:
         seen = (arm != NO_CALL) & (outcome == Outcome.OK)
         evidence = self.replay.evidence[query[:, None], arm, episodes.sample[rows]]
         return Observation(
+            row=episodes.row[rows],
             key=episodes.key[rows],
             query=query,
             penalty=episodes.penalty[rows],

@@ -16,7 +16,7 @@ CALL = pl.Struct(
     }
 )
 
-SCHEMA = pl.Schema(
+SCHEMA: pl.Schema = pl.Schema(
     {
         "router": pl.String,
         "seed": pl.Int64,

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
+from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation, reward
 from xrouter_sim.replay import Bools, Floats, Ints, Replay
 
 Kind = Literal["fixed", "single-shot", "sequential", "rl", "oracle"]
@@ -42,9 +42,7 @@ class SingleShot(Router):
 
     def act(self, observation: Observation) -> Action:
         cost = self.predicted_cost[observation.query] * observation.price[:, self.model_of_arm]
-        value = self.predicted_score[observation.query] * (
-            1.0 - np.minimum(observation.penalty[:, None] * cost / self.cost_unit, 1.0)
-        )
+        value = reward(self.predicted_score[observation.query], cost, observation.penalty[:, None], self.cost_unit)
         # Where everything is too dear the product is 0 for all: then less cost breaks the tie.
         value -= 1e-9 * cost / self.cost_unit
         value[~callable_arms(observation, self.model_of_arm)] = -np.inf

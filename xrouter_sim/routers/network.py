@@ -9,7 +9,6 @@ The heads are corrections of plain rules, so that an untrained network is alread
     value of select  = p · (1 − min(λ · spent, 1))
     value of call    = p · (1 − min(λ · (spent + expected cost), 1))       (call it and take what comes)
     logit            = value / temperature + correction
-    state value      = greatest value + correction
 """
 
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ class Output:
     """What the network says of B states."""
 
     logits: Tensor  # [B, 2A] call each arm, then select each arm; -inf where not allowed
-    value: Tensor  # [B] expected reward
     correct: Tensor  # [B, A] logit of the chance that the arm's answer is right
 
 
@@ -79,10 +77,10 @@ class PolicyNetwork(nn.Module):
         self.embed_global = nn.Linear(global_features, width)
         self.rounds = nn.ModuleList(Message(width) for _ in range(rounds))
         self.arm_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
-        self.value_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
-        for head in (self.arm_head, self.value_head):
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
+        last = self.arm_head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, state: State) -> Output:
         agree, differ = _agreement(state.answer)
@@ -100,11 +98,7 @@ class PolicyNetwork(nn.Module):
             ],
             dim=1,
         )
-        best = torch.maximum(
-            call.masked_fill(~state.callable, 0.0).amax(dim=1), select.masked_fill(~state.selectable, 0.0).amax(dim=1)
-        )
-        value = best + self.value_head(hidden.mean(dim=1))[:, 0]
-        return Output(logits, value, correct)
+        return Output(logits, correct)
 
 
 def _rule_values(state: State, chance: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,20 +4,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator
+from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator, reward
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 
 
 class Oracle(Router):
-    """Calls the arm whose coming response maximises score, then the cheapest of those (RouterBench's oracle).
+    """Calls the arm whose coming response earns most at the λ it is told, the cheapest one where that is a tie.
 
-    It does not foresee failures: after one it takes the next best arm.
+    With λ = 0 it is RouterBench's oracle: the cheapest correct response, else the cheapest. It does not foresee
+    failures: after one it takes the next best arm.
     """
 
     name = "oracle"
     kind: ClassVar[Kind] = "oracle"
-    reads = ("scores",)
+    reads = ("scores", "prices", "penalty")
 
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
         self.replay = replay
@@ -27,11 +28,11 @@ class Oracle(Router):
         self.simulator = simulator
 
     def act(self, observation: Observation) -> Action:
-        arms = np.arange(self.replay.arms)
-        sample = self.simulator.first_sample(observation.query[:, None], observation.key[:, None], arms)
-        query = observation.query[:, None]
-        score = self.replay.score[query, arms, sample]
+        arms, query = np.arange(self.replay.arms), observation.query[:, None]
+        sample = self.simulator.first_sample(query, observation.key[:, None], arms)
         cost = self.replay.cost_usd[query, arms, sample] * observation.price[:, self.replay.model_of_arm]
-        value = score - 1e-6 * cost / self.simulator.cost_unit
+        unit = self.simulator.cost_unit
+        value = reward(self.replay.score[query, arms, sample], cost, observation.penalty[:, None], unit)
+        value -= 1e-6 * cost / unit
         value[~callable_arms(observation, self.replay.model_of_arm)] = -np.inf
         return Action.call(value.argmax(axis=1), Final.ADOPT)

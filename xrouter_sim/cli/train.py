@@ -1,0 +1,130 @@
+"""`xrouter-sim train`: from a store to a run's folder."""
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from xrouter_sim.training.rl import Trainer
+
+
+@click.command()
+@click.argument("router")
+@click.option(
+    "--db",
+    type=click.Path(path_type=Path),
+    default=Path("data/responses.duckdb"),
+    show_default=True,
+    help="The store to replay.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="The run's folder.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Fixes every random draw.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="Episodes stepped at once. Speed and memory only: results do not depend on it.",
+)
+@click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 60]")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Start anew even if --out holds an unfinished training.")
+@click.option("--quiet", is_flag=True, help="No progress, no table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest of the run as one JSON object.")
+def train(
+    router: str,
+    db: Path,
+    out: Path,
+    seed: int,
+    batch_size: int,
+    updates: int | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train ROUTER on a store's training queries and compare it with the baselines on its test queries.
+
+    ROUTER is rl (reinforcement learning in the simulator), or a router that is fitted at once: random, cheapest,
+    table, knn, cascade, oracle, or always:MODEL.
+
+    The folder holds decisions.parquet (every decision of every router), robustness.parquet (the same under changed
+    prices and failures), training.parquet (the learning curve) and manifest.json. Ctrl-C stops after the update in
+    progress and leaves a checkpoint; --resume goes on from it and ends with the same weights.
+
+    \b
+    Examples:
+      xrouter-sim train rl --db data/responses.duckdb --out runs/demo
+      xrouter-sim train knn --db data/responses.duckdb --out runs/knn --seed 1
+    """
+    from xrouter_sim.pipeline import Task, run
+    from xrouter_sim.training.rl import Config
+
+    config = Config(seed=seed) if updates is None else Config(seed=seed, updates=updates)
+    progress = Progress(config.updates, silent=quiet or as_json)
+    task = Task(router, db, out, config, batch_size, resume, overwrite, progress.after_update, progress.say)
+    with progress:
+        finished = run(task)
+    if not finished:
+        click.echo(f"stopped; the checkpoint is in {out}. Go on with the same command and --resume", err=True)
+        raise SystemExit(130)
+    if as_json:
+        click.echo(json.dumps(json.loads((out / "manifest.json").read_text()), ensure_ascii=False))
+    elif not quiet:
+        from xrouter_sim.cli.report import evaluate
+
+        click.get_current_context().invoke(evaluate, runs=(out,))
+        click.echo(f"\nwritten to {out}; next: xrouter-sim report {out} --out report.html")
+
+
+class Progress:
+    """A bar over the updates, and Ctrl-C or SIGTERM turned into a stop after the update in progress."""
+
+    def __init__(self, updates: int, silent: bool) -> None:
+        self.updates, self.silent, self.stop = updates, silent, False
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        self.before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop:
+            raise KeyboardInterrupt  # asked twice: at once
+        self.stop = True
+
+    def say(self, line: str) -> None:
+        """A line about what happens now."""
+        if not self.silent:
+            if self.bar is not None:
+                self.bar.close()
+                self.bar = None
+            click.echo(line, err=True)
+
+    def after_update(self, trainer: "Trainer") -> bool:
+        """Move the bar; true when the user has asked to stop."""
+        if not self.silent:
+            from tqdm import tqdm
+
+            if self.bar is None:
+                self.bar = tqdm(total=self.updates, initial=trainer.update - 1, unit="update", desc="training")
+            row = trainer.curve[-1]
+            self.bar.set_postfix_str(f"reward {row['reward']:.3f}, best validation {trainer.best_reward:.3f}")
+            self.bar.update()
+        return self.stop

@@ -1,0 +1,108 @@
+"""Put routers on one bench: the same queries, worlds and λ for all, decisions written down."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from xrouter_sim.engine.profile import Profile
+from xrouter_sim.engine.rollout import play
+from xrouter_sim.engine.simulator import NO_CALL, Episodes, Outcome, Simulator
+from xrouter_sim.evaluation.decisions import SCHEMA
+from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.routers import BASELINES
+from xrouter_sim.routers.base import Router
+from xrouter_sim.routers.fixed import Always
+from xrouter_sim.routers.oracle import Oracle
+
+SETTINGS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0)
+"""λ at which every router is evaluated: from cost does not matter to only the cheapest will do."""
+
+ROBUSTNESS_PROFILES = ("calm", "prices", "failures", "stormy")
+ROBUSTNESS_SETTINGS = (1.0,)
+
+
+def baselines(replay: Replay) -> list[Router]:
+    """What every comparison has: each single arm, and the plain routers, unfitted."""
+    singles: list[Router] = [Always(arm, name) for arm, name in enumerate(replay.arm_names)]
+    return singles + [make() for make in BASELINES.values()]
+
+
+def decide(
+    routers: Iterable[Router],
+    replay: Replay,
+    queries: Ints,
+    profile: Profile,
+    settings: tuple[float, ...],
+    seed: int,
+    cost_unit: float,
+    batch_size: int,
+) -> pl.DataFrame:
+    """Decisions of fitted routers: one row a (router, setting, query), in that order.
+
+    The world of a query is the same for every router and every λ, so comparisons are paired.
+    """
+    simulator = Simulator(replay, profile, seed, cost_unit)
+    query, key = np.tile(queries, len(settings)), np.tile(np.arange(len(queries)), len(settings))
+    penalty = np.repeat(np.array(settings), len(queries))
+    frames = []
+    for router in routers:
+        if isinstance(router, Oracle):
+            router.watch(simulator)
+        episodes = play(router.act, simulator, query, key, penalty, batch_size)
+        frames.append(as_frame(episodes, replay, router.name, seed))
+    return pl.concat(frames)
+
+
+def as_frame(episodes: Episodes, replay: Replay, router: str, seed: int) -> pl.DataFrame:
+    """Finished episodes in the form of `decisions.SCHEMA`."""
+    latency_known = bool(np.isfinite(replay.latency_s[replay.sample_mask]).all())
+    answered = episodes.final >= 0
+    arm = episodes.arm[np.arange(len(episodes)), np.maximum(episodes.final, 0)]
+    models = np.array(replay.model_ids)
+    return pl.DataFrame(
+        {
+            "router": pl.repeat(router, len(episodes), eager=True),
+            "seed": pl.repeat(seed, len(episodes), dtype=pl.Int64, eager=True),
+            "setting": episodes.penalty,
+            "query_id": np.array(replay.query_ids)[episodes.query],
+            "domain": replay.domains[episodes.query],
+            "calls": _calls(episodes, replay),
+            "final": np.where(
+                episodes.voted & answered,
+                "vote",
+                np.where(episodes.adopted, "call", np.where(answered, "select", "none")),
+            ),
+            "answered_by": pl.Series(models[replay.model_of_arm[arm]]).set(pl.Series(~answered), None),
+            "score": episodes.score,
+            "cost_usd": episodes.cost,
+            "latency_s": pl.Series(episodes.time if latency_known else [None] * len(episodes), dtype=pl.Float64),
+            "reward": episodes.reward,
+        },
+        schema=SCHEMA,
+    )
+
+
+def _calls(episodes: Episodes, replay: Replay) -> pl.Series:
+    """One list of calls an episode."""
+    row, slot = np.nonzero(episodes.arm != NO_CALL)
+    arm, sample = episodes.arm[row, slot], episodes.sample[row, slot]
+    style = arm % len(replay.prompt_styles)
+    tokens = replay.tokens[episodes.query[row], arm, sample]
+    outcomes = np.array([outcome.name.lower() for outcome in Outcome])
+    calls = pl.DataFrame(
+        {
+            "turn": episodes.slot_turn[row, slot],
+            "model": np.array(replay.model_ids)[replay.model_of_arm[arm]],
+            "prompt_style": np.array(replay.prompt_styles)[style],
+            "sample": sample,
+            "price": episodes.price[row, replay.model_of_arm[arm]],
+            "outcome": outcomes[episodes.outcome[row, slot]],
+            "attempts": episodes.attempts[row, slot],
+            "tokens": pl.Series(tokens).set(pl.Series(tokens < 0), None),
+            "cost": episodes.slot_cost[row, slot],
+        }
+    ).to_struct("calls")
+    lists = pl.DataFrame({"row": row, "calls": calls}).group_by("row", maintain_order=True).agg("calls")
+    every = pl.DataFrame({"row": np.arange(len(episodes))}).join(lists, on="row", how="left", maintain_order="left")
+    return every["calls"].fill_null(pl.lit([], dtype=lists.schema["calls"]))

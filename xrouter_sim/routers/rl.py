@@ -1,0 +1,78 @@
+"""The RL router's face: the small policy network on encoded observations, and how it is kept on disk."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
+from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.routers.base import Kind, Router
+from xrouter_sim.routers.encoding import Encoder
+from xrouter_sim.routers.network import PolicyNetwork, State
+
+
+class RLRouter(Router):
+    """Calls an arm, looks at what came back, and calls again or selects one of the responses.
+
+    `fit` prepares the encoder and an untrained network; `training.rl.train` trains it.
+    """
+
+    name = "rl"
+    kind: ClassVar[Kind] = "rl"
+    reads = ("query text", "domain", "pool", "prices", "penalty", "cost so far", "answers", "errors")
+    encoder: Encoder
+    network: PolicyNetwork
+
+    def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
+        self.encoder = Encoder(replay, queries, cost_unit)
+        torch.manual_seed(seed)
+        self.network = PolicyNetwork(*self._feature_counts(replay))
+
+    def act(self, observation: Observation) -> Action:
+        """The likeliest action."""
+        state = self.encoder(observation)
+        with torch.inference_mode():
+            logits = self.network(state).logits
+        return to_action(logits.argmax(dim=1).numpy(), state, observation)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's parameters by name."""
+        return dict(self.network.state_dict())
+
+    def _feature_counts(self, replay: Replay) -> tuple[int, int]:
+        blank = np.zeros(1, np.int64)
+        observation = Observation(
+            row=blank,
+            key=blank,
+            query=blank,
+            penalty=np.zeros(1),
+            price=np.ones((1, len(replay.model_ids))),
+            on_offer=np.ones((1, len(replay.model_ids)), np.bool_),
+            turn=blank,
+            last_turn=np.zeros(1, np.bool_),
+            cost=np.zeros(1),
+            arm=np.full((1, 1), NO_CALL),
+            outcome=np.zeros((1, 1), np.int64),
+            answer=np.full((1, 1), -1),
+            evidence=np.zeros((1, 1, replay.evidence.shape[3])),
+        )
+        state = self.encoder(observation)
+        return state.tokens.shape[2], state.globals.shape[1]
+
+
+def to_action(choice: Ints, state: State, observation: Observation) -> Action:
+    """The routing action for the index of a logit ([B]): call arm i, or select the response of arm i − A.
+
+    A call in the last turn is taken as it comes; where nothing can be called or selected the episode ends without an
+    answer.
+    """
+    arms = state.callable.shape[1]
+    selects, arm = choice >= arms, choice % arms
+    slot = (observation.arm == arm[:, None]).argmax(axis=1)
+    call_final = np.where(observation.last_turn, int(Final.ADOPT), int(Final.CONTINUE))
+    stuck = ~(state.callable.any(dim=1) | state.selectable.any(dim=1)).numpy()
+    calls = np.where(selects | stuck, NO_CALL, arm)
+    final = np.where(selects, slot, call_final)
+    return Action(calls[:, None], np.where(stuck, int(Final.NONE), final))

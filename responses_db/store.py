@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -51,12 +52,12 @@ class ResponseStore:
         self.path = Path(path)
         if not write and not self.path.exists():
             raise LabError(f"no store at {self.path}: fill one with `xrouter-sim harvest` or `xrouter-sim import`")
+        self.con = self._connect(write)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.con = duckdb.connect(str(self.path), read_only=not write)
-        except (duckdb.Error, OSError) as error:
-            raise LabError(_why_not_opened(self.path, error)) from error
-        self._migrate(write)
+            self._migrate(write)
+        except BaseException:
+            self.con.close()  # or this process would keep the file locked
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -67,9 +68,19 @@ class ResponseStore:
     def close(self) -> None:
         self.con.close()
 
+    def _connect(self, write: bool) -> duckdb.DuckDBPyConnection:
+        is_new = not self.path.exists()
+        try:
+            if write:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            return duckdb.connect(str(self.path), read_only=not write)
+        except (duckdb.Error, OSError) as error:
+            if is_new and self.path.is_file():
+                self.path.unlink()  # a full disk stops DuckDB halfway through the header; the rest is no database
+            raise LabError(_why_not_opened(self.path, error)) from error
+
     def _migrate(self, write: bool) -> None:
-        rows = self.con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-        tables = {name for (name,) in rows}
+        tables = set(self.frame("SELECT table_name FROM duckdb_tables() WHERE NOT internal")["table_name"])
         version = 0
         if "migrations" in tables:
             (version,) = self._one("SELECT coalesce(max(version), 0) FROM migrations")
@@ -78,7 +89,8 @@ class ResponseStore:
         if version > len(MIGRATIONS):
             raise LabError(f"{self.path} has schema version {version}, newer than this program: upgrade xrouter-sim")
         if version < len(MIGRATIONS) and not write:
-            raise LabError(f"{self.path} has the older schema {version}: any harvest or import upgrades it")
+            older = f"has the older schema {version}" if version else "is empty"
+            raise LabError(f"{self.path} {older}: any harvest or import brings it up to date")
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             with self.transaction():
                 self.con.execute(
@@ -89,22 +101,33 @@ class ResponseStore:
 
     def _one(self, sql: str, parameters: list[Any] | None = None) -> tuple[Any, ...]:
         row: tuple[Any, ...]
-        (row,) = self.con.execute(sql, parameters).fetchall()
+        with self._errors_explained():
+            (row,) = self.con.execute(sql, parameters).fetchall()
         return row
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing. What DuckDB cannot write (full disk, broken constraint) becomes a LabError."""
-        self.con.execute("BEGIN")
+        with self._errors_explained():
+            self.con.execute("BEGIN")
+            try:
+                yield
+                self.con.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                    self.con.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
         try:
             yield
-            self.con.execute("COMMIT")
-        except BaseException as error:
-            with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
-                self.con.execute("ROLLBACK")
-            if isinstance(error, duckdb.Error):
-                raise LabError(_why_not_written(self.path, error)) from error
+        except RuntimeError as error:
+            if "interrupted" in str(error):
+                raise KeyboardInterrupt from error  # how DuckDB reports Ctrl-C
             raise
+        except duckdb.Error as error:
+            raise LabError(_why_failed(self.path, error)) from error
 
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Append rows to one of KEYS' tables; absent columns are null. Returns the number of rows.
@@ -117,13 +140,13 @@ class ResponseStore:
             rows = rows.with_columns(response_id=pl.lit(None, pl.String))
         columns = ", ".join(rows.columns)
         values = columns.replace("response_id", RESPONSE_ID_SQL) if table == "responses" else columns
-        try:
+        with self._errors_explained():
             self.con.register("new_rows", rows.to_arrow())
-            self.con.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM new_rows")
-        except duckdb.Error as error:
-            raise LabError(_why_not_written(self.path, error)) from error
-        finally:
-            self.con.unregister("new_rows")
+            try:
+                self.con.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM new_rows")
+            finally:
+                with suppress(duckdb.Error):  # in a failed transaction this fails too, and would hide the cause
+                    self.con.unregister("new_rows")
         return rows.height
 
     def new_only(self, table: str, rows: pl.DataFrame) -> pl.DataFrame:
@@ -132,24 +155,25 @@ class ResponseStore:
         return rows.join(self.frame(f"SELECT {', '.join(keys)} FROM {table}"), on=keys, how="anti")
 
     def frame(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
-        """The result of a query as a polars frame."""
-        frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())
+        """The result of a query as a polars frame. Raises LabError when the file cannot be read."""
+        with self._errors_explained():
+            frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def begin_run(self, kind: str, config: Mapping[str, Any]) -> str:
         """Note that a harvest or an import has begun. Returns its run_id."""
         run_id = f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        self.con.execute(
-            "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, NULL)",
-            [run_id, kind, json.dumps(config, default=str), json.dumps(versions()), datetime.now(UTC)],
-        )
+        row = [run_id, kind, json.dumps(config, default=str), json.dumps(versions()), datetime.now(UTC)]
+        with self._errors_explained():
+            self.con.execute("INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, NULL)", row)
         return run_id
 
     def end_run(self, run_id: str, counts: Mapping[str, Any]) -> None:
         """Note what a run did."""
         sql = "UPDATE runs SET counts = ?, ended_at = ? WHERE run_id = ?"
-        self.con.execute(sql, [json.dumps(counts), datetime.now(UTC), run_id])
+        with self._errors_explained():
+            self.con.execute(sql, [json.dumps(counts), datetime.now(UTC), run_id])
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of the rows, whatever their order: equal answers and grades give equal hashes."""
@@ -171,18 +195,26 @@ def versions() -> dict[str, str]:
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:
-    text = str(error).splitlines()[0]
-    if "lock" in text:
-        return f"{path} is being written by another process: wait for it to end, or give another --db ({text})"
-    if "not a valid DuckDB" in text or "older version" in text or "newer version" in text:
+    text = _first_line(error)
+    if "lock on file" in text:
+        holder = re.search(r"PID \d+", text)
+        by = f"another process ({holder.group()})" if holder else "another process"
+        return f"{path} is in use by {by}: wait for it to end, or give another --db"
+    if "different configuration" in text:
+        return f"{path} is open in this process already, for reading or for writing: close it first"
+    if re.search("not a valid DuckDB|(older|newer) version|Could not read", text):
         return f"{path} is no DuckDB file of this version: give another --db, or move the file away ({text})"
-    return f"cannot open {path}: {text}"
+    return f"cannot open {path}: check that its folder exists, may be written to and has free space ({text})"
 
 
-def _why_not_written(path: Path, error: duckdb.Error) -> str:
-    text = str(error).splitlines()[0]
+def _why_failed(path: Path, error: duckdb.Error) -> str:
+    text = _first_line(error)
     if isinstance(error, duckdb.ConstraintException):
         return f"{path}: nothing was written, a row breaks a rule of the store: {text}"
-    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
-        return f"{path}: cannot write, but what was committed is kept: free some disk space and run again ({text})"
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException)):
+        return f"{path}: disk trouble; what was committed is kept: free some space and run again ({text})"
     return f"{path}: nothing was written: {text}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].split(" However, you")[0].split(" See also")[0]

@@ -27,6 +27,7 @@ class Landed:
     queries: int
     models: int
     responses: int
+    costs_known: int
 
 
 def land(rows: pl.DataFrame, store: ResponseStore, config: Mapping[str, Any]) -> Landed:
@@ -61,7 +62,14 @@ def land(rows: pl.DataFrame, store: ResponseStore, config: Mapping[str, Any]) ->
             _append_cells(new_cells, run_id, store)
             store.end_run(run_id, counts)
     return Landed(
-        run_id, new_queries.height, new_models.height, new_cells.height, queries.height, models.height, cells.height
+        run_id=run_id,
+        new_queries=new_queries.height,
+        new_models=new_models.height,
+        new_responses=new_cells.height,
+        queries=queries.height,
+        models=models.height,
+        responses=cells.height,
+        costs_known=cells["reported_cost_usd"].count(),
     )
 
 

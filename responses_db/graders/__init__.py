@@ -1,0 +1,13 @@
+"""How an answer is scored. A new grader is one new file and one line in GRADERS."""
+
+from responses_db.graders.base import Grader, Verdict, final_answer, grade
+from responses_db.graders.choice import ChoiceGrader
+from responses_db.graders.exact import ExactGrader
+from responses_db.graders.numeric import NumericGrader
+from responses_db.graders.reasoning_gym import ReasoningGymGrader
+
+__all__ = ["GRADERS", "Grader", "Verdict", "final_answer", "grade"]
+
+_ALL: list[Grader] = [ExactGrader(), ChoiceGrader(), NumericGrader(), ReasoningGymGrader()]
+
+GRADERS = {grader.name: grader for grader in _ALL}

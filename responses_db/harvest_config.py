@@ -1,0 +1,56 @@
+"""What to harvest: a TOML file with tasks, prompt styles and providers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from responses_db.errors import LabError
+from responses_db.providers import PROVIDERS, Provider
+from responses_db.query import Query
+from responses_db.tasks import TASKS, interleave
+from responses_db.toml_table import Table, read_toml
+
+
+@dataclass(frozen=True)
+class HarvestConfig:
+    """A checked config. `prompt_styles` are system prompts by name ("" sends none); `raw` is the file as read."""
+
+    queries: list[Query]
+    prompt_styles: dict[str, str]
+    providers: list[Provider]
+    samples: int
+    max_tokens: int
+    raw: dict[str, Any]
+
+
+def read_config(path: Path) -> HarvestConfig:
+    """Read the config and draw its queries (seconds, for large ones). LabError for the first mistake found."""
+    table = read_toml(path)
+    seed = table.integer("seed", 0)
+    samples = table.integer("samples", 1, least=1)
+    max_tokens = table.integer("max_tokens", 65_536, least=1)
+    styles = _prompt_styles(table)
+    task_tables, provider_tables = table.tables("tasks"), table.tables("providers")
+    table.finish()
+    providers = [PROVIDERS[row.text("kind", among=PROVIDERS)](row, seed) for row in provider_tables]
+    _check_models(providers, table)
+    queries = interleave(TASKS[row.text("kind", among=TASKS)].read(row, seed, path.parent) for row in task_tables)
+    return HarvestConfig(queries, styles, providers, samples, max_tokens, dict(table.values))
+
+
+def _prompt_styles(table: Table) -> dict[str, str]:
+    styles = table.mapping("prompt_styles", {"plain": ""})
+    for name, prompt in styles.items():
+        if not isinstance(prompt, str):
+            raise table.fail(f'prompt style {name!r} must be a system prompt in quotes, or "" for none')
+    if not styles:
+        raise table.fail('[prompt_styles] is empty: write for example plain = ""')
+    return dict(styles)
+
+
+def _check_models(providers: list[Provider], table: Table) -> None:
+    seen = set[str]()
+    for model in (model for provider in providers for model in provider.models):
+        if model.model_id in seen:
+            raise LabError(f"{table.where}: model {model.model_id!r} stands twice: give one of them another `id`")
+        seen.add(model.model_id)

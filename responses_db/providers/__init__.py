@@ -1,0 +1,13 @@
+"""Who answers. A new kind of provider is one new file with a `read` function and one line in PROVIDERS."""
+
+from collections.abc import Callable
+
+from responses_db.providers import openai
+from responses_db.providers.base import Endpoint, Model, Price, Provider
+from responses_db.providers.simulated import provider as simulated
+from responses_db.toml_table import Table
+
+__all__ = ["PROVIDERS", "Endpoint", "Model", "Price", "Provider"]
+
+PROVIDERS: dict[str, Callable[[Table, int], Provider]] = {"simulated": simulated.read, "openai": openai.read}
+"""Kind of a [[providers]] table → what reads it, given the table and the config's seed."""

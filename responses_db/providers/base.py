@@ -1,0 +1,73 @@
+"""What a provider is: models with prices, and an OpenAI-compatible endpoint that is there while it is asked."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal, Protocol
+
+from responses_db.query import Query
+
+Provenance = Literal["live", "local", "simulated"]
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD per million tokens. None is unknown, never free; cached input without a price is billed as input."""
+
+    input_usd_per_mtok: float | None
+    output_usd_per_mtok: float | None
+    cached_input_usd_per_mtok: float | None
+    valid_from: date
+    source: str
+
+    def cost(self, input_tokens: int | None, output_tokens: int | None, cached_tokens: int | None) -> float | None:
+        """USD for one call, as the store's `graded` view has it; None when a price or a count is unknown."""
+        prices = self.input_usd_per_mtok, self.output_usd_per_mtok
+        if None in prices or input_tokens is None or output_tokens is None:
+            return None
+        input_price, output_price = prices
+        assert input_price is not None
+        assert output_price is not None
+        cached = cached_tokens or 0
+        cached_price = input_price if self.cached_input_usd_per_mtok is None else self.cached_input_usd_per_mtok
+        return ((input_tokens - cached) * input_price + cached * cached_price + output_tokens * output_price) / 1e6
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on offer: its id in the store, the name that the endpoint knows it by, its price card if there is one."""
+
+    model_id: str
+    name: str
+    price: Price | None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where and how to ask. `api_key_env` names an environment variable; the key itself is read when asking."""
+
+    base_url: str
+    api_key_env: str | None = None
+    timeout_s: float = 120.0
+    retries: int = 5
+
+
+class Provider(Protocol):
+    """Models behind one endpoint."""
+
+    name: str
+    provenance: Provenance
+    models: Sequence[Model]
+    parameters: dict[str, Any]  # sent with every request, beside model, messages and max_tokens
+    concurrency: int
+
+    @property
+    def identity(self) -> str:
+        """Who answers, for the cache key: stable from run to run."""
+        ...
+
+    def endpoint(self, queries: Sequence[Query]) -> AbstractAsyncContextManager[Endpoint]:
+        """Open what is needed to answer these queries; whatever was started stops at the end."""
+        ...

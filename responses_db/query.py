@@ -1,0 +1,35 @@
+"""A query, as every task gives it, and how queries fall into train and test."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+TRAIN_SHARE = 0.7
+"""Share of queries in split `train`; the others are `test`."""
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One task for a model. `messages` come without the prompt style's system message; `metadata` is JSON-able."""
+
+    query_id: str
+    dataset: str
+    domain: str
+    messages: list[Message]
+    question: str
+    reference: str | None
+    grader: str
+    split: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def digest(*parts: object) -> str:
+    """Hex SHA-256 of the parts: the source of every id and seed here (unlike `hash()`, equal in every process)."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+def split_of(query_id: str) -> str:
+    """`train` or `test` by the id's hash: 70 / 30, whatever else is in the store. Equal ids, equal split."""
+    return "train" if int(digest("split", query_id)[:8], 16) / 2**32 < TRAIN_SHARE else "test"

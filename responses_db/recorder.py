@@ -1,0 +1,198 @@
+"""From outcomes to rows: read a reply, grade it, and commit responses with their scores, batch by batch."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from responses_db.cells import Cell
+from responses_db.graders import GRADERS, grade
+from responses_db.providers.client import Failure, Reply
+from responses_db.query import Query
+from responses_db.store import ResponseStore
+
+COMMIT_ROWS = 2_000
+COMMIT_SECONDS = 3.0
+
+RESPONSE_TYPES = {
+    "run_id": pl.String,
+    "query_id": pl.String,
+    "model_id": pl.String,
+    "prompt_style": pl.String,
+    "sample_index": pl.Int32,
+    "model_answered": pl.String,
+    "text": pl.String,
+    "finish_reason": pl.String,
+    "max_tokens": pl.Int32,
+    "input_tokens": pl.Int64,
+    "cached_input_tokens": pl.Int64,
+    "output_tokens": pl.Int64,
+    "reasoning_tokens": pl.Int64,
+    "tokens_from": pl.String,
+    "latency_s": pl.Float64,
+    "mean_logprob": pl.Float64,
+    "provenance": pl.String,
+    "status": pl.String,
+    "error": pl.String,
+}
+SCORE_TYPES = {
+    "response_id": pl.String,
+    "grader": pl.String,
+    "grader_version": pl.Int32,
+    "score": pl.Float64,
+    "answer": pl.String,
+}
+
+
+@dataclass
+class Tally:
+    """What a recorder has seen. `cost_usd` leaves out the `unpriced` answers: an unknown price is not zero."""
+
+    answered: int = 0
+    failed: int = 0
+    truncated: int = 0
+    refused: int = 0
+    stored: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    ungraded: int = 0
+    first_failure: str = ""
+    first_ungraded: str = ""
+
+
+@dataclass
+class Recorder:
+    """Takes outcomes, commits every COMMIT_ROWS rows or COMMIT_SECONDS. One thread at a time."""
+
+    store: ResponseStore
+    run_id: str
+    tally: Tally = field(default_factory=Tally)
+    _responses: list[dict[str, Any]] = field(default_factory=list)
+    _scores: list[dict[str, Any]] = field(default_factory=list)
+    _failed_before: bool = True
+    _committed_at: float = field(default_factory=time.monotonic)
+
+    def take(self, outcomes: Sequence[tuple[Cell, Reply | Failure]]) -> None:
+        """Read and grade outcomes; commit when it is time. LabError when the store cannot be written."""
+        for cell, outcome in outcomes:
+            row = response_row(cell, outcome, self.run_id)
+            self._responses.append(row)
+            if isinstance(outcome, Failure):
+                self.tally.failed += 1
+                self.tally.first_failure = self.tally.first_failure or f"{cell.model.model_id}: {outcome.error}"
+            else:
+                self._grade(cell.response_id, row["text"], cell.query)
+                self._count(cell, row)
+        late = time.monotonic() - self._committed_at > COMMIT_SECONDS
+        if len(self._responses) >= COMMIT_ROWS or late:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what was taken: one transaction of responses and scores. A failed cell's old row gives way."""
+        if self._responses:
+            responses = pl.DataFrame(self._responses, RESPONSE_TYPES)
+            with self.store.transaction():
+                self._drop_failed(responses)
+                self.store.append("responses", responses)
+                self.store.append("scores", pl.DataFrame(self._scores, SCORE_TYPES))
+            self.tally.stored += len(self._responses)
+            self._responses, self._scores = [], []
+        self._committed_at = time.monotonic()
+
+    def _drop_failed(self, responses: pl.DataFrame) -> None:
+        self.store.con.register(
+            "asked_again", responses.select("query_id", "model_id", "prompt_style", "sample_index").to_arrow()
+        )
+        self.store.con.execute(
+            "DELETE FROM responses USING asked_again a WHERE responses.status = 'failed' "
+            "AND responses.query_id = a.query_id AND responses.model_id = a.model_id "
+            "AND responses.prompt_style = a.prompt_style AND responses.sample_index = a.sample_index"
+        ).fetchall()
+        self.store.con.unregister("asked_again")
+
+    def _grade(self, response_id: str, text: str | None, query: Query) -> None:
+        grader = GRADERS[query.grader]
+        try:
+            verdict = grade(grader, text, query)
+        except Exception as error:  # whatever a scorer raises: the row stays ungraded and is reported, never a zero
+            self.tally.ungraded += 1
+            self.tally.first_ungraded = self.tally.first_ungraded or f"{query.query_id}: {grader.name}: {error!r}"
+            return
+        self._scores.append(
+            {
+                "response_id": response_id,
+                "grader": grader.name,
+                "grader_version": grader.version,
+                "score": verdict.score,
+                "answer": verdict.answer,
+            }
+        )
+
+    def _count(self, cell: Cell, row: Mapping[str, Any]) -> None:
+        tally, price = self.tally, cell.model.price
+        tally.answered += 1
+        tally.truncated += row["status"] == "truncated"
+        tally.refused += row["status"] == "refused"
+        tokens = row["input_tokens"], row["output_tokens"], row["cached_input_tokens"]
+        cost = price.cost(*tokens) if price else None
+        if cost is None:
+            tally.unpriced += 1
+        else:
+            tally.cost_usd += cost
+
+
+def response_row(cell: Cell, outcome: Reply | Failure, run_id: str) -> dict[str, Any]:
+    """The `responses` row of an outcome, without its id."""
+    row: dict[str, Any] = {
+        "run_id": run_id,
+        "query_id": cell.query.query_id,
+        "model_id": cell.model.model_id,
+        "prompt_style": cell.style,
+        "sample_index": cell.sample,
+        "max_tokens": cell.max_tokens,
+        "provenance": cell.provider.provenance,
+    }
+    if isinstance(outcome, Failure):
+        return row | {"status": "failed", "error": outcome.error}
+    choice, usage = outcome.body["choices"][0], outcome.body.get("usage") or {}
+    return row | {
+        "model_answered": outcome.body.get("model"),
+        "text": choice["message"].get("content"),
+        "finish_reason": choice.get("finish_reason"),
+        "input_tokens": _count(usage, "prompt_tokens"),
+        "cached_input_tokens": _count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        "output_tokens": _count(usage, "completion_tokens"),
+        "reasoning_tokens": _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        "tokens_from": "usage" if usage else None,
+        "latency_s": _latency(cell, outcome),
+        "mean_logprob": _mean_logprob(choice.get("logprobs")),
+        "status": _status(choice),
+    }
+
+
+def _status(choice: Mapping[str, Any]) -> str:
+    if choice.get("finish_reason") == "length":
+        return "truncated"
+    refused = choice.get("finish_reason") == "content_filter" or choice["message"].get("refusal")
+    return "refused" if refused else "ok"
+
+
+def _count(counts: Any, name: str) -> int | None:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _latency(cell: Cell, reply: Reply) -> float:
+    """Wall clock; for a simulated model the virtual latency that it reports, as its server never waits."""
+    if cell.provider.provenance == "simulated":
+        return float(reply.body["simulated"]["latency_s"])
+    return reply.latency_s
+
+
+def _mean_logprob(logprobs: Any) -> float | None:
+    """Mean over the tokens that came with one, in nats; None without any."""
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    values = [token["logprob"] for token in tokens or [] if isinstance(token.get("logprob"), int | float)]
+    return min(sum(values) / len(values), 0.0) if values else None

@@ -1,0 +1,14 @@
+"""Where queries come from. A new task is one new file with a `read` function and one line in TASKS."""
+
+from responses_db.tasks import jsonl, reasoning_gym
+from responses_db.tasks.base import Task, interleave
+
+__all__ = ["TASKS", "Task", "interleave"]
+
+TASKS = {
+    task.name: task
+    for task in [
+        Task("reasoning_gym", "Verifiable puzzles from reasoning-gym's generators.", reasoning_gym.read),
+        Task("jsonl", "Your own queries, one JSON object a line.", jsonl.read),
+    ]
+}

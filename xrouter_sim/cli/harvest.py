@@ -1,0 +1,146 @@
+"""`xrouter-sim harvest`: ask models for answers and keep them in the store."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from responses_db.errors import LabError
+
+if TYPE_CHECKING:
+    from responses_db.harvest_config import HarvestConfig
+    from responses_db.harvester import Harvested
+    from responses_db.recorder import Tally
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--db",
+    type=click.Path(path_type=Path),
+    default=Path("data/responses.duckdb"),
+    show_default=True,
+    help="The store, one DuckDB file.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps every raw response.  [default: `cache` beside the store]",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries: for a quick trial.")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at a time, for every provider.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def harvest(
+    config: Path, db: Path, cache: Path | None, limit: int | None, concurrency: int | None, as_json: bool, quiet: bool
+) -> None:
+    """Ask models the queries of CONFIG and keep what they answer, graded and priced.
+
+    CONFIG is a TOML file with [[tasks]] (where queries come from), [prompt_styles] (system prompts) and [[providers]]
+    (who is asked). experiments/harvest/demo.toml needs no network and no keys: its models are simulated, and their rows
+    say so. A live endpoint's key is read from the environment variable that the config names.
+
+    Only answers that the store lacks are asked for: run it again after a stop, a crash or failed calls. Ctrl-C lets
+    calls under way finish. What was answered once is in the cache and never asked again, even if the store is deleted.
+
+    \b
+    Examples:
+      xrouter-sim harvest experiments/harvest/demo.toml --db data/responses.duckdb
+      xrouter-sim harvest experiments/harvest/demo.toml --db data/trial.duckdb --limit 20
+    """
+    from responses_db.harvest_config import read_config
+    from responses_db.harvester import harvest as fill
+
+    _say("drawing the queries …", quiet or as_json)
+    settings = read_config(config)
+    for provider in settings.providers:
+        provider.concurrency = concurrency or provider.concurrency
+    with _Bar(settings, limit, hidden=quiet) as bar:
+        done = fill(settings, db, cache or db.parent / "cache", limit, bar.advance)
+    click.echo(json.dumps(_facts(done)) if as_json else _words(done, settings, db))
+    _end(done)
+
+
+class _Bar:
+    """A progress bar on stderr: cells filled, rate, time left, spend so far."""
+
+    def __init__(self, config: "HarvestConfig", limit: int | None, hidden: bool) -> None:
+        from tqdm import tqdm
+
+        models = sum(len(provider.models) for provider in config.providers)
+        queries = len(config.queries[:limit])
+        total = queries * models * len(config.prompt_styles) * config.samples
+        self._tqdm = tqdm(total=total, unit=" answers", disable=hidden, mininterval=0.5, smoothing=0.1, leave=False)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tqdm.close()
+
+    def advance(self, filled: int, tally: "Tally") -> None:
+        unpriced = f" + {tally.unpriced} unpriced" if tally.unpriced else ""
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        self._tqdm.set_postfix_str(f"${tally.cost_usd:.2f}{unpriced}{failed}", refresh=False)
+        self._tqdm.update(filled)
+
+
+def _say(text: str, hidden: bool) -> None:
+    if not hidden:
+        click.echo(text, err=True)
+
+
+def _facts(done: "Harvested") -> dict[str, Any]:
+    tally = done.tally
+    return {
+        "missing": done.missing,
+        "asked": done.asked,
+        "cached": done.cached,
+        "stored": tally.stored,
+        "failed": tally.failed,
+        "truncated": tally.truncated,
+        "refused": tally.refused,
+        "ungraded": tally.ungraded,
+        "cost_usd": round(tally.cost_usd, 6),
+        "unpriced": tally.unpriced,
+        "seconds": round(done.seconds, 2),
+        "stopped": done.stopped,
+        "content_hash": done.content_hash,
+    }
+
+
+def _words(done: "Harvested", config: "HarvestConfig", db: Path) -> str:
+    if not done.missing:
+        return f"nothing new: {db} has every answer of this config already (content hash {done.content_hash[:12]})"
+    tally = done.tally
+    lines = [
+        f"{db}: {tally.answered:,} answers stored, {done.asked - tally.failed:,} asked for and {done.cached:,} from "
+        f"the cache, in {done.seconds:.0f} s; {tally.truncated:,} truncated, {tally.refused:,} refused, "
+        f"{tally.failed:,} failed",
+        f"cost at list price: ${tally.cost_usd:,.2f}"
+        + (f", and {tally.unpriced:,} unpriced" if tally.unpriced else ""),
+        f"content hash {done.content_hash[:12]}",
+    ]
+    simulated = [p for p in config.providers if p.provenance == "simulated"]
+    if simulated:
+        models = sum(len(provider.models) for provider in simulated)
+        lines.append(
+            f"the answers of {models} models are SIMULATED (provenance 'simulated'): calibrated to published accuracy "
+            "and cost, but no real model was asked and nothing was spent"
+        )
+    if done.stopped:
+        lines.append("stopped before the end; run the same command again to go on")
+    elif tally.failed:
+        lines.append(f"{tally.failed:,} calls failed, first {tally.first_failure}; the same command asks them again")
+    return "\n".join(lines)
+
+
+def _end(done: "Harvested") -> None:
+    """The exit status: 130 when stopped, 1 when nothing was answered or something could not be graded."""
+    if done.tally.ungraded:
+        raise LabError(f"{done.tally.ungraded} answers could not be graded, first {done.tally.first_ungraded}")
+    if done.tally.failed and not done.tally.answered and not done.stopped:
+        raise LabError(f"no call was answered, first failure {done.tally.first_failure}")
+    if done.stopped:
+        raise SystemExit(130)

@@ -45,9 +45,10 @@ def main() -> None:
 main.add_command(import_group)
 main.add_command(store_group)
 
-from xrouter_sim.cli.report import evaluate  # noqa: E402
+from xrouter_sim.cli.report import evaluate, report  # noqa: E402
 
 main.add_command(evaluate)
+main.add_command(report)
 from xrouter_sim.cli.harvest import harvest  # noqa: E402
 
 main.add_command(harvest)

@@ -75,6 +75,50 @@ def evaluate(
         click.echo(line)
 
 
+@click.command()
+@RUNS
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, e.g. report.html.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the cost–quality picture of the first RUN here, as .svg or .png.",
+)
+@REFERENCE
+@AT
+@REPLICATES
+@SEED
+def report(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    picture: Path | None,
+    reference: str | None,
+    at: float | None,
+    replicates: int,
+    seed: int,
+) -> None:
+    """Write a page on one or several runs: verdicts, pictures, tables with 95% intervals, the manifest.
+
+    The page is one file that fetches nothing, so it can be mailed or archived. RUN is a folder that
+    `xrouter-sim train` wrote; several RUNs get a section each and are compared in pairs.
+
+    \b
+    Examples:
+      xrouter-sim report runs/demo --out report.html
+      xrouter-sim report runs/a runs/b --out both.html --at 2
+      xrouter-sim report runs/demo --picture docs/frontier.svg
+    """
+    if out is None and picture is None:
+        raise click.UsageError("nothing to write: give --out report.html, --picture frontier.svg, or both")
+    from xrouter_sim.evaluation.report import save_picture, write_report
+
+    if out is not None:
+        write_report(runs, out, reference=reference, at=at, replicates=replicates, seed=seed)
+        click.echo(f"wrote {out}")
+    if picture is not None:
+        save_picture(runs[0], picture, reference=reference, at=at)
+        click.echo(f"wrote {picture}")
+
+
 def _json(runs: list["Run"], summaries: list["RunSummary"], replicates: int, seed: int) -> dict[str, Any]:
     from xrouter_sim.evaluation.robustness import robustness
     from xrouter_sim.evaluation.summary import as_json

@@ -46,6 +46,7 @@ class Point:
     accuracy: Figure
     cost_per_1000_usd: Figure
     reward: Figure
+    behaviour: dict[str, float]  # exclusive shares of episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,8 +264,13 @@ def _router(
 
 
 def _curve_points(panel: Panel, rows: Rows) -> list[Point]:
-    columns = (figures(rows.curve_score), figures(rows.curve_cost * 1000), figures(rows.curve_reward))
-    return [Point(float(lam), *values) for lam, *values in zip(panel.settings, *columns, strict=True)]
+    went = metrics.behaviour(panel.calls, panel.turns, panel.final)
+    found = []
+    for place, lam in enumerate(panel.settings):
+        mix = {name: float((went[:, place] == index).mean()) for index, name in enumerate(metrics.BEHAVIOURS)}
+        score, cost, reward = (curve[:, place] for curve in (rows.curve_score, rows.curve_cost, rows.curve_reward))
+        found.append(Point(float(lam), figure(score), figure(cost * 1000), figure(reward), mix))
+    return found
 
 
 def _cost_shares(mine: Rows, rows: Mapping[str, Rows]) -> dict[float, Figure]:

@@ -6,7 +6,7 @@ and where no comparable answer can be read it is null. The reference is never lo
 * The question offers options (lines that begin with A and B): the letter of an offered option that a short reply
   consists of ("A", "B\\n", "C)", "D."), or that a longer reply declares ("the answer is (C)"). Anything else
   ("I do", "E" of four options) is a format failure: null.
-* A reply that ends by declaring its result ("#### 42", "\\boxed{42}", "the answer is 42"): that result.
+* A reply that ends by declaring a short result ("#### 42", "\\boxed{42}", "the answer is 42"): that result.
 * Another short reply: its text, folded.
 * A long text, such as code: null. Equal programs differ in every character, so their text says nothing of agreement.
 """
@@ -18,7 +18,7 @@ SHORT_CHARACTERS, SHORT_WORDS = 40, 5
 OPTION = r"(?:^|\s)\(?([A-J])[).:]"
 LONE_LETTER = r"^[\s(*\"']*([A-Ja-j])[\s).:,*\"'(]*$"
 DECLARED_LETTER = r"(?i:answer)(?i:\s+is)?[\s:*]*\(?([A-J])\b"
-DECLARED_RESULT = r"(?:####\s*|\\boxed\{|(?i:answer is)[\s:]*)([^\n}]{1,40}?)[}.$*\s]*$"
+DECLARED_RESULT = r"(?:####\s*|\\boxed\{|(?i:answer is)[\s:]*)([^\s}]{1,40}(?: [^\s}]{1,40})?)[}.$*\s]*$"
 
 
 def with_answers(rows: pl.DataFrame) -> pl.DataFrame:

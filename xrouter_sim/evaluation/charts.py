@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -16,6 +17,7 @@ from xrouter_sim.evaluation.style import CSS, Drawing, Palette, finished, inline
 from xrouter_sim.evaluation.summary import RouterSummary, RunSummary
 from xrouter_sim.evaluation.words import interval, money
 
+STEPS = tuple(step / 6 for step in range(7))  # where along a line segment labels keep clear of it
 BEND = 0.5  # λ below which the λ axis is nearly linear, above which nearly logarithmic
 TRAINING = {
     "reward": "reward, training episodes",
@@ -46,7 +48,7 @@ def reward_by_lambda(summary: RunSummary, palette: Palette = CSS) -> Drawing:
     rows = [row for router in summary.routers for row in _reward_rows(router, role(router, summary))]
     x = alt.X("setting:Q", title="λ, the cost penalty (bent scale)", scale=alt.Scale(type="symlog", constant=BEND))
     lams = [point.setting for point in summary[summary.reference].points]
-    x = x.axis(values=_spread(lams), format="~g", grid=False)
+    x = x.axis(values=_spread(lams), labelExpr="'' + datum.value", grid=False, labelOverlap="greedy", labelSeparation=5)
     y = alt.Y("reward:Q", title="mean reward", scale=alt.Scale(zero=True, nice=False, domain=[0, 1]))
     tips = [alt.Tooltip(f"{name}:N") for name in ("router", "setting", "interval")]
     base = alt.Chart(inline(rows)).encode(x=x, y=y)
@@ -107,14 +109,20 @@ def robustness_chart(kept: Sequence[Kept], summary: RunSummary, palette: Palette
     profiles = list(dict.fromkeys(item.profile for item in tried))
     rows = [_kept_row(item) for item in tried]
     colours = [palette.accent, palette.single, palette.sequential, palette.rival, palette.ink2, palette.ink]
-    y = alt.Y("router:N", title=None, sort=names, axis=alt.Axis(ticks=False, domain=False, labelPadding=6))
+    quiet = alt.Axis(ticks=False, domain=False, labelPadding=6, labelLimit=140)
+    y = alt.Y("router:N", title=None, sort=names, axis=quiet)
     offset = alt.YOffset("profile:N", sort=profiles)
-    top, legend = alt.Legend(orient="top", title=None), [*profiles]
+    top, legend = alt.Legend(orient="top", title=None, columns=3), [*profiles]
     colour = alt.Color(
         "profile:N", sort=legend, legend=top, scale=alt.Scale(domain=legend, range=_cycled(colours, legend))
     )
     shape = alt.Shape("profile:N", legend=top, scale=alt.Scale(domain=legend, range=_cycled(SHAPES, legend)))
-    x = alt.X("kept:Q", title="reward kept, as a part of calm", scale=alt.Scale(zero=False), axis=alt.Axis(format="~%"))
+    x = alt.X(
+        "kept:Q",
+        title="reward kept, as a part of calm",
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(format="~%", tickCount=4, labelOverlap="greedy"),
+    )
     base = alt.Chart(inline(rows)).encode(y=y, yOffset=offset, color=colour)
     tips = [alt.Tooltip(f"{name}:N") for name in ("router", "profile", "interval", "reward")]
     bars = base.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", title=None), x2="high:Q")
@@ -165,14 +173,16 @@ def _line_labels(rows: list[Row], named: Sequence[str], lams: Sequence[float], p
     of = {name: [row for row in rows if row["router"] == name] for name in named}
     anchors = [Anchor(name, [px(row) for row in of[name]][1:] or [px(row) for row in of[name]]) for name in named]
     found = []
-    for item in place(anchors, [px(row) for row in rows], (width, height)):
+    corners = [(px(here), px(there)) for line in of.values() for here, there in pairwise(line)]
+    path = [(x0 + part * (x1 - x0), y0 + part * (y1 - y0)) for (x0, y0), (x1, y1) in corners for part in STEPS]
+    for item in place(anchors, path, (width, height)):
         name = named[item.anchor]
         row = (of[name][1:] or of[name])[item.place]
         dx = {"right": GAP, "left": -GAP}.get(item.side, 0)
         dy = {"above": -GAP - 6, "below": GAP + 6}.get(item.side, 0)
         align: Any = {"right": "left", "left": "right"}.get(item.side, "center")
         mark = alt.Chart(inline([row]), name=f"label_line_{item.anchor}")
-        mark = mark.mark_text(align=align, baseline="middle", dx=dx, dy=dy, fontSize=12, aria=False)
+        mark = mark.mark_text(align=align, baseline="middle", dx=dx, dy=dy, fontSize=12, aria=False, clip=True)
         found.append(mark.encode(x="setting:Q", y="reward:Q", text="router:N", color=palette.colour("role")))
     return found
 
@@ -203,7 +213,7 @@ def _stacked(rows: list[Row], names: list[str], title: str | None, palette: Pale
         .encode(
             y=y,
             x=x.axis(format="~%", tickCount=5),
-            color=alt.Color("behaviour:N", scale=scale, legend=alt.Legend(orient="top", title=None, columns=5)),
+            color=alt.Color("behaviour:N", scale=scale, legend=None),
             order="order:Q",
             tooltip=[
                 alt.Tooltip("name:N", title=title or "router"),

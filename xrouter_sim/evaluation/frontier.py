@@ -229,7 +229,7 @@ def _texts(rows: list[Row], side: str, palette: Palette, name: str) -> Drawing:
     shift = {"right": (GAP, 0), "left": (-GAP, 0), "above": (0, -GAP - 6), "below": (0, GAP + 6)}[side]
     align: Any = {"right": "left", "left": "right"}.get(side, "center")
     mark = alt.Chart(inline(rows), name=name).mark_text(
-        align=align, baseline="middle", dx=shift[0], dy=shift[1], fontSize=12, aria=False
+        align=align, baseline="middle", dx=shift[0], dy=shift[1], fontSize=12, aria=False, clip=True
     )
     return mark.encode(x=_x(), y=_y(), text="text:N", color=palette.colour("role"))
 
@@ -249,7 +249,13 @@ def _framed(layers: list[Drawing], frame: Frame, palette: Palette, description: 
         "cost:Q",
         title="mean cost of 1,000 queries (USD, log scale)",
         scale=alt.Scale(type="log", domain=list(frame.cost), nice=False),
-        axis=alt.Axis(values=ticks, labelExpr="'$' + format(datum.value, ',.4~r')", grid=False, labelOverlap="greedy"),
+        axis=alt.Axis(
+            values=ticks,
+            labelExpr="'$' + format(datum.value, ',.4~r')",
+            grid=False,
+            labelOverlap="greedy",
+            labelSeparation=5,
+        ),
     )
     y = alt.Y(
         "score:Q",

@@ -9,12 +9,13 @@ from typing import Any
 import altair as alt
 import jinja2
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from responses_db.errors import LabError
 from xrouter_sim import __version__
 from xrouter_sim.evaluation import charts
 from xrouter_sim.evaluation.frontier import frontier, frontiers
+from xrouter_sim.evaluation.metrics import BEHAVIOURS
 from xrouter_sim.evaluation.robustness import CALM, Kept, robustness
 from xrouter_sim.evaluation.runs import Run, load_run
 from xrouter_sim.evaluation.statistics import REPLICATES, Figure, differs, signed
@@ -56,10 +57,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Heat:
-    """Model shares by domain: one table."""
+    """Model shares by domain: one table, a line a model, a column a domain."""
 
     title: str
-    models: list[str]
+    domains: list[str]
     rows: list[tuple[str, list[float]]]
 
 
@@ -89,6 +90,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     page = environment.get_template("report.html").render(
         title=" and ".join(run.name for run in runs),
         sections=sections,
@@ -143,6 +145,7 @@ def _section(number: int, run: Run, summary: RunSummary, kept: Sequence[Kept]) -
         "kept_profiles": [profile for profile in dict.fromkeys(item.profile for item in kept) if profile != CALM],
         "kept": _kept_lines(kept, summary),
         "lams": lams,
+        "behaviour_names": BEHAVIOURS,
         "comparison": [_comparison(row, lams, summary) for row in summary.ranked()],
         "more": [_more(row, summary) for row in summary.ranked()],
         "heats": _heats(summary),
@@ -228,14 +231,20 @@ def _heats(summary: RunSummary) -> list[Heat]:
     found = []
     for title, table in tables.items():
         models = list(next(iter(table.values()), {}))
-        found.append(Heat(title, models, [(domain, list(line.values())) for domain, line in table.items()]))
-    return [heat for heat in found if heat.models]
+        rows = [(model, [line[model] for line in table.values()]) for model in models]
+        found.append(Heat(title, list(table), sorted(rows, key=lambda row: -sum(row[1]))))
+    return [heat for heat in found if heat.rows]
 
 
 def _figured(name: str, chart: Drawing) -> Figured:
     text = chart.to_json(indent=None, validate=True)
     # Inside a script element only "<" can end it, or open a comment; in JSON it may be written as an escape.
     return Figured(name, json.loads(text)["description"], Markup(text.replace("<", "\\u003c")))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after its slashes and colons."""
+    return Markup(str(escape(name)).replace("/", "/<wbr>").replace(":", ":<wbr>"))
 
 
 def _vega_lite() -> str:

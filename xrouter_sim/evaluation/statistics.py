@@ -105,15 +105,22 @@ def verdict(who: str, what: str, whom: str, difference: Figure) -> str:
 
     >>> verdict("rl", "reward at λ=1", "knn", Figure(0.012, 0.003, 0.021))
     'rl earns +0.012 [+0.003, +0.021] more reward at λ=1 than knn'
+    >>> verdict("rl", "reward at λ=1", "knn", Figure(-0.012, -0.021, -0.003))
+    'rl earns 0.012 [0.003, 0.021] less reward at λ=1 than knn'
     >>> verdict("rl", "reward at λ=1", "knn", Figure(0.002, -0.004, 0.009))
     'rl and knn: no difference in reward at λ=1 at this sample size, +0.002 [−0.004, +0.009]'
     """
     if difference.value is None:
         return f"{who} and {whom}: {what} cannot be compared"
-    amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
-    if not differs(difference):
+    if difference.low is None or difference.high is None or not differs(difference):
+        amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
         return f"{who} and {whom}: no difference in {what} at this sample size, {amount}"
-    return f"{who} earns {amount} {'more' if difference.value > 0 else 'less'} {what} than {whom}"
+    if difference.low > 0:
+        amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+        return f"{who} earns {amount} more {what} than {whom}"
+    return (
+        f"{who} earns {-difference.value:.3f} [{-difference.high:.3f}, {-difference.low:.3f}] less {what} than {whom}"
+    )
 
 
 def signed(value: float | None, digits: int = 3) -> str:

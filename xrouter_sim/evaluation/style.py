@@ -4,6 +4,7 @@ A chart on the page takes its colours from the page's CSS variables, so that lig
 picture on its own takes them from LIGHT. Colours are Okabe and Ito's, safe for colour-blind eyes.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +99,12 @@ def weight(part: str) -> dict[str, float]:
 
 
 def inline(rows: Sequence[dict[str, Any]]) -> Any:
-    """Rows as data inside the specification."""
-    return alt.InlineData(values=list(rows))
+    """Rows as data inside the specification.
+
+    As one JSON text, which Vega parses: Altair copies and checks a list of rows again and again.
+    """
+    text = json.dumps(list(rows), ensure_ascii=False, separators=(",", ":"))
+    return alt.InlineData(values=text, format={"type": "json"})
 
 
 def finished(chart: Drawing, palette: Palette, description: str, height: int | None = HEIGHT) -> Drawing:

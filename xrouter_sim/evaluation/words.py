@@ -38,7 +38,7 @@ def is_simulated(manifest: Mapping[str, Any]) -> bool:
 
 def verdicts(summary: RunSummary) -> list[str]:
     """The answers first: a few sentences, each with its interval."""
-    return [line for line in (_itself(summary), *_rivals(summary), _regret(summary), _savings(summary)) if line]
+    return [line for line in (*_rivals(summary), _itself(summary), _regret(summary), _savings(summary)) if line]
 
 
 def between_runs(runs: Sequence[Run], at: float, replicates: int, seed: int) -> list[str]:
@@ -86,7 +86,7 @@ def _itself(summary: RunSummary) -> str:
     own = summary[summary.reference].headline
     spent = own.cost_per_1000_usd
     reward = own.reward.get(summary.at)
-    earned = f"earns {interval(reward)} of reward" if reward else "was run"
+    earned = f"earns a reward of {interval(reward)}" if reward else "was run"
     return (
         f"At λ={summary.at:g} {summary.reference} {earned}: accuracy {interval(own.accuracy)}, "
         f"{money(spent.value)} [{money(spent.low)}, {money(spent.high)}] per 1,000 queries."
@@ -111,10 +111,11 @@ def _rivals(summary: RunSummary) -> list[str]:
     ]
     for row in sorted(rest, key=lambda row: -(row.headline.reward[summary.at].value or 0.0))[:1]:
         assert row.difference is not None
+        other = "other " if row.kind == summary[summary.reference].kind else ""
         sentence = verdict(
             summary.reference, f"reward at λ={summary.at:g}", row.router, row.difference.reward[summary.at]
         )
-        lines.append(f"{sentence}, the best of the other {row.kind} routers.")
+        lines.append(f"{sentence}, the best of the {other}{row.kind} routers.")
     return lines
 
 
@@ -132,8 +133,12 @@ def _savings(summary: RunSummary) -> str:
     reached = summary[summary.reference].cost_share_to_reach
     if summary.best_model is None or not reached:
         return ""
-    told = []
+    told: list[str] = []
     for part, share in reached.items():
-        name = f"{part:.0%} of it"
-        told.append(f"{name} never" if share.value is None else f"{name} at {share.value:.0%} of the cost")
-    return f"Against {summary.best_model}, the most accurate single model, its hull reaches {', '.join(told)}."
+        words = ("of the accuracy ", " of the cost") if not told else ("", "")
+        at = "never" if share.value is None else f"at {share.value:.0%}{words[1]}"
+        told.append(f"{part:.0%} {words[0]}{at}")
+    return (
+        f"Measured against {summary.best_model}, the most accurate single model, {summary.reference} reaches "
+        f"{', '.join(told)}."
+    )

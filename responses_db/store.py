@@ -211,7 +211,8 @@ def _why_failed(path: Path, error: duckdb.Error) -> str:
     text = _first_line(error)
     if isinstance(error, duckdb.ConstraintException):
         return f"{path}: nothing was written, a row breaks a rule of the store: {text}"
-    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException)):
+    trouble = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException)
+    if isinstance(error, trouble) or re.search("Could not (write|fsync)|No space|too large", text):
         return f"{path}: disk trouble; what was committed is kept: free some space and run again ({text})"
     return f"{path}: nothing was written: {text}"
 

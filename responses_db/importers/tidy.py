@@ -75,7 +75,9 @@ def _read_parquet(path: Path) -> pl.DataFrame:
             raise LabError(f"{path} is no Parquet file (and its name does not end in .csv): give Parquet or CSV")
     try:
         known = [name for name in pq.read_schema(path).names if name in COLUMNS | OPTIONAL]
-        frame = pl.from_arrow(pq.read_table(path, columns=known, page_checksum_verification=True))
+        table = pq.read_table(path, columns=known, page_checksum_verification=True)
+        table.validate(full=True)  # finds text that is no UTF-8, which would crash later and elsewhere
+        frame = pl.from_arrow(pa.table({name: table[name] for name in known}))  # without the file's own notes
     except (pa.ArrowException, OSError, ValueError) as error:
         raise LabError(f"{path}: damaged or cut-short Parquet, fetch it again ({_first_line(error)})") from error
     assert isinstance(frame, pl.DataFrame)

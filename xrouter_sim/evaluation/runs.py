@@ -16,7 +16,7 @@ from xrouter_sim.evaluation import metrics
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.evaluation.metrics import Array
 
-MAY_BE_NULL = {"answered_by"}
+MAY_BE_NULL = {"answered_by", "latency_s"}
 REWARD_TOLERANCE = 1e-4  # engines may compute in single precision
 
 

@@ -5,7 +5,7 @@ differ, and from the whole pool. So a permutation of the arms permutes the outpu
 
 The heads are corrections of plain rules, so that an untrained network is already a sensible router:
 
-    p(arm is right)  = σ(logit(prior) + correction)
+    p(arm is right)  = σ(logit(prior) + correction), the correction only for arms that have answered
     value of select  = p · (1 − min(λ · spent, 1))
     value of call    = p · (1 − min(λ · (spent + expected cost), 1))       (call it and take what comes)
     logit            = value / temperature + correction
@@ -88,7 +88,8 @@ class PolicyNetwork(nn.Module):
         for message in self.rounds:
             hidden = message(hidden, agree, differ)
         correction = self.arm_head(hidden)
-        correct = torch.logit(state.prior) + correction[..., 0]
+        # What an arm that has not answered is worth stays the prior's to say: it is fitted for that.
+        correct = torch.logit(state.prior) + correction[..., 0] * state.selectable
         call, select = _rule_values(state, torch.sigmoid(correct.detach()))
         blocked = torch.finfo(call.dtype).min
         logits = torch.cat(

@@ -100,7 +100,8 @@ class Trainer:
 
     def warm_up(self) -> None:
         """Teach the correctness head on states after up to four random calls, before any routing is learned."""
-        config, n = self.config, self.config.warm_up_states
+        config = self.config
+        n = min(config.warm_up_states, 40 * len(self.train_queries))
         key = TRAINING_KEYS - n + np.arange(n)
         episodes = self.simulators[-1].reset(self._queries(key), key, penalties(config.seed, key))
         order = np.argsort(uniform(config.seed, Purpose.POLICY, key[:, None], np.arange(self.replay.arms)), axis=1)
@@ -112,7 +113,8 @@ class Trainer:
         correct = _tensor(self.replay.mean_score[episodes.query])
         optimiser = self._optimiser()
         for rows in self._minibatches(n, config.warm_up_epochs, -1):
-            loss = correctness_loss(self.router.network(state.take(rows)), correct[rows])
+            part = state.take(rows)
+            loss = correctness_loss(self.router.network(part), correct[rows], part.selectable)
             self._descend(optimiser, loss)
         self.average = {name: value.clone() for name, value in self.router.weights().items()}
 
@@ -180,7 +182,8 @@ class Trainer:
     def loss(self, transitions: Transitions, rows: Tensor) -> tuple[Tensor, float]:
         """The clipped objective, entropy and correctness on some of the transitions; and the entropy alone (nats)."""
         config = self.config
-        output = self.router.network(transitions.state.take(rows))
+        state = transitions.state.take(rows)
+        output = self.router.network(state)
         log_probabilities = torch.log_softmax(output.logits, dim=1)
         chosen = log_probabilities.gather(1, transitions.choice[rows][:, None])[:, 0]
         ratio = torch.exp(chosen - transitions.log_probability[rows])
@@ -188,7 +191,7 @@ class Trainer:
         clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
         gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
         entropy = -(log_probabilities.exp() * log_probabilities.clamp(min=-50.0)).sum(dim=1).mean()
-        fit = correctness_loss(output, transitions.correct[rows])
+        fit = correctness_loss(output, transitions.correct[rows], state.selectable)
         return -gain - config.entropy * entropy + config.correctness * fit, float(entropy.detach())
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -269,9 +272,10 @@ def penalties(seed: int, key: Ints) -> Floats:
     return np.where(luck < 0.1, 0.0, np.where(luck < 0.55, low, high))
 
 
-def correctness_loss(output: Output, correct: Tensor) -> Tensor:
-    """Cross-entropy of the correctness head with the arms' mean scores ([B, A] in [0, 1])."""
-    return nn.functional.binary_cross_entropy_with_logits(output.correct, correct)
+def correctness_loss(output: Output, correct: Tensor, answered: Tensor) -> Tensor:
+    """Cross-entropy of the correctness head with the arms' mean scores ([B, A] in [0, 1]), where they have answered."""
+    loss = nn.functional.binary_cross_entropy_with_logits(output.correct, correct, reduction="none")
+    return (loss * answered).sum() / answered.sum().clamp(min=1)
 
 
 def config_from(values: dict[str, Any]) -> Config:

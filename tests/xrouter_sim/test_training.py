@@ -1,0 +1,153 @@
+"""The RL router learns, is reproducible, and goes on after a stop as if there had been none."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny import tiny_replay
+
+from xrouter_sim.cli import main
+from xrouter_sim.engine.rollout import play
+from xrouter_sim.evaluation.decisions import SCHEMA
+from xrouter_sim.replay import cost_unit
+from xrouter_sim.routers.fixed import Random
+from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.training.rl import Config, Trainer, penalties
+
+QUICK = Config(updates=6, groups=32, warm_up_states=800, warm_up_epochs=2, validate_every=3)
+
+
+def trainer(config: Config = QUICK, queries: int = 300) -> Trainer:
+    replay = tiny_replay(queries)
+    train = replay.indices("train")
+    unit = cost_unit(replay, train)
+    router = RLRouter()
+    router.fit(replay, train, unit, config.seed)
+    return Trainer(router, replay, train, unit, config)
+
+
+def trained(config: Config = QUICK, batch_size: int = 4096) -> Trainer:
+    made = trainer(config)
+    made.run(batch_size, lambda _: False)
+    return made
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_same_seed_gives_the_same_weights_in_any_batch_size():
+    assert same(trained().final_weights(), trained(batch_size=256).final_weights())
+
+
+def test_another_seed_gives_other_weights():
+    assert not same(trained().final_weights(), trained(Config(**vars(QUICK) | {"seed": 1})).final_weights())
+
+
+def test_training_beats_chance_on_test_queries():
+    made = trained()
+    test = made.replay.indices("test")
+    penalty = np.full(len(test), 0.5)
+    made.router.network.load_state_dict(made.final_weights())
+    learned = play(made.router.act, made.calm, test, test, penalty)
+    chance = Random()
+    chance.fit(made.replay, made.train_queries, made.calm.cost_unit, 0)
+    assert learned.reward.mean() > play(chance.act, made.calm, test, test, penalty).reward.mean() + 0.05
+
+
+def test_arms_are_interchangeable_to_the_network():
+    made = trained()
+    episodes = made.calm.reset(np.arange(8), np.arange(8), np.full(8, 0.5))
+    state = made.router.encoder(made.calm.observe(episodes, np.arange(8)))
+    order = torch.tensor([2, 0, 1])
+    per_arm = ("tokens", "answer", "prior", "expected_cost", "callable", "selectable")
+    shuffled = type(state)(**{k: v[:, order] if k in per_arm else v for k, v in vars(state).items()})
+    with torch.inference_mode():
+        plain, turned = made.router.network(state), made.router.network(shuffled)
+    assert torch.allclose(plain.correct[:, order], turned.correct, atol=1e-5)
+    assert torch.allclose(plain.logits[:, :3][:, order], turned.logits[:, :3], atol=1e-4)
+
+
+def test_validation_queries_are_not_trained_on():
+    made = trainer()
+    assert len(made.validation_queries)
+    assert not set(made.validation_queries) & set(made.train_queries)
+    assert not set(made.train_queries) & set(made.replay.indices("test"))
+
+
+def test_penalties_cover_the_frontier():
+    drawn = penalties(0, np.arange(20_000))
+    assert (drawn == 0).mean() == pytest.approx(0.1, abs=0.01)
+    assert ((drawn > 0) & (drawn < 1)).mean() == pytest.approx(0.45, abs=0.02)
+    assert drawn.max() <= 80
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_train_writes_a_run_that_two_batch_sizes_agree_on(tiny_store, tmp_path):
+    for size in (64, 2000):
+        run("train", "rl", "--db", tiny_store, "--out", tmp_path / str(size), "--batch-size", size, "--updates", 2)
+    first, second = (pl.read_parquet(tmp_path / size / "decisions.parquet") for size in ("64", "2000"))
+    assert first.equals(second)
+    assert first.schema == SCHEMA
+    assert {"rl", "oracle", "knn", "table", "always:giant"} <= set(first["router"])
+    manifest = json.loads((tmp_path / "64" / "manifest.json").read_text())
+    assert manifest["store"]["provenance"] == {"imported": 240}
+    assert manifest["router"] == "rl"
+    assert set(pl.read_parquet(tmp_path / "64" / "robustness.parquet")["profile"]) >= {"calm", "prices", "failures"}
+
+
+def test_train_takes_any_routers_name(tiny_store, tmp_path):
+    run("train", "always:giant", "--db", tiny_store, "--out", tmp_path)
+    decisions = pl.read_parquet(tmp_path / "decisions.parquet")
+    assert decisions["router"][0] == "always:giant"
+    assert decisions.filter(pl.col("router") == "always:giant")["answered_by"].unique().to_list() == ["giant"]
+
+
+def test_an_unknown_router_is_one_clear_line(tiny_store, tmp_path):
+    result = CliRunner().invoke(main, ["train", "magic", "--db", str(tiny_store), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no router 'magic': choose one of rl, random" in result.output
+
+
+def test_a_stopped_training_is_not_lost_and_resumes_to_the_same_weights(tiny_store, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "xrouter_sim",
+        "train",
+        "rl",
+        "--db",
+        str(tiny_store),
+        "--updates",
+        "12",
+        "--quiet",
+    ]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "a" / "checkpoint.safetensors"
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    again = subprocess.run([*command, "--out", str(tmp_path / "a")], capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "holds a training stopped at update" in again.stderr
+    subprocess.run([*command, "--out", str(tmp_path / "a"), "--resume"], check=True)
+    subprocess.run([*command, "--out", str(tmp_path / "b")], check=True)
+    resumed, straight = (pl.read_parquet(tmp_path / name / "decisions.parquet") for name in "ab")
+    assert resumed.equals(straight)

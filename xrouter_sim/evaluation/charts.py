@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from xrouter_sim.evaluation.labels import GAP, Anchor, place
+from xrouter_sim.evaluation.labels import SIDES, Anchor, place
 from xrouter_sim.evaluation.metrics import BEHAVIOURS
 from xrouter_sim.evaluation.robustness import CALM, Kept
 from xrouter_sim.evaluation.statistics import Figure
@@ -178,11 +178,11 @@ def _line_labels(rows: list[Row], named: Sequence[str], lams: Sequence[float], p
     for item in place(anchors, path, (width, height)):
         name = named[item.anchor]
         row = (of[name][1:] or of[name])[item.place]
-        dx = {"right": GAP, "left": -GAP}.get(item.side, 0)
-        dy = {"above": -GAP - 6, "below": GAP + 6}.get(item.side, 0)
-        align: Any = {"right": "left", "left": "right"}.get(item.side, "center")
+        hang: Any = SIDES[item.side]
         mark = alt.Chart(inline([row]), name=f"label_line_{item.anchor}")
-        mark = mark.mark_text(align=align, baseline="middle", dx=dx, dy=dy, fontSize=12, aria=False, clip=True)
+        mark = mark.mark_text(
+            align=hang.align, baseline="middle", dx=hang.dx, dy=hang.dy, fontSize=12, aria=False, clip=True
+        )
         found.append(mark.encode(x="setting:Q", y="reward:Q", text="router:N", color=palette.colour("role")))
     return found
 

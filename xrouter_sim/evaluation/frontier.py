@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from xrouter_sim.evaluation.labels import GAP, Anchor, place
+from xrouter_sim.evaluation.labels import SIDES, Anchor, place
 from xrouter_sim.evaluation.style import HEIGHT, Drawing, Palette, finished, inline, role, stroke, weight
 from xrouter_sim.evaluation.summary import RouterSummary, RunSummary
 from xrouter_sim.evaluation.words import money
@@ -45,7 +45,8 @@ def frontier(summary: RunSummary, palette: Palette, *, narrow: bool = True) -> D
     frame = _frame([*summary.routers])
     lines = [_line(row, role(row, summary), frame) for row in routers]
     lines = sorted((line for line in lines if line.cost), key=lambda line: -palette.order(line.role))
-    dots = [_dot(row) for row in summary.routers if row.router.startswith("always:") and row.hull[0][0] > 0]
+    models = sorted(summary.routers, key=lambda row: -(row.headline.accuracy.value or 0.0))
+    dots = [_dot(row) for row in models if row.router.startswith("always:") and row.hull[0][0] > 0]
     named = _named(summary)
     layers = [_lines(lines, palette), *_settings(summary, palette, frame), _dots(dots, palette)]
     layers += _labels(lines, dots, named, frame, palette, WIDE, "wide")
@@ -200,36 +201,48 @@ def _labels(
     tag: str,
 ) -> list[Drawing]:
     """Text layers, one a side, named label_TAG_SIDE so that a style sheet can pick the set for its width."""
-    of = {line.name: line for line in lines}
-    anchors: list[Anchor] = []
-    rows: list[list[Row]] = []
-    for name in named:
-        if name in of:
-            line = of[name]
-            picks = [-1, 3 * len(line.cost) // 4, len(line.cost) // 2, len(line.cost) // 4, 0]
-            points = [(line.cost[i], line.score[i]) for i in picks]
-            anchors.append(Anchor(name, [frame.px(*point, width) for point in points]))
-            rows.append([{"text": name, "role": line.role, "cost": c, "score": s} for c, s in points])
-    for dot in dots:
-        text = _short(dot["name"], [other["name"] for other in dots])
-        anchors.append(Anchor(text, [frame.px(dot["cost"], dot["score"], width)]))
-        rows.append([{"text": text, "role": "model", "cost": dot["cost"], "score": dot["score"]}])
-    obstacles = [frame.px(dot["cost"], dot["score"], width) for dot in dots]
+    wanted = _wanted(lines, dots, named)
+    points = [[(row["cost"], row["score"]) for row in rows] for rows in wanted]
+    anchors = [
+        Anchor(rows[0]["text"], [frame.px(*point, width) for point in line])
+        for rows, line in zip(wanted, points, strict=True)
+    ]
+    obstacles = [(dot["cost"], dot["score"]) for dot in dots]
     strong = [line for line in lines if line.role in ("reference", "sequential")]
-    obstacles += [frame.px(c, s, width) for line in strong for c, s in zip(line.cost, line.score, strict=True)]
-    obstacles += [frame.px(line.cost[-1], line.score[-1], width) for line in lines]
-    placed = place(anchors, obstacles, (width, HEIGHT))
+    obstacles += [point for line in strong for point in zip(line.cost, line.score, strict=True)]
+    obstacles += [(line.cost[-1], line.score[-1]) for line in lines]
+    placed = place(anchors, [frame.px(*point, width) for point in obstacles], (width, HEIGHT))
     by_side: dict[str, list[Row]] = {}
     for item in placed:
-        by_side.setdefault(item.side, []).append(rows[item.anchor][item.place])
-    return [_texts(found, side, palette, f"label_{tag}_{side}") for side, found in by_side.items()]
+        by_side.setdefault(item.side, []).append(wanted[item.anchor][item.place])
+    return [_texts(found, side, palette, f"label_{tag}_{side.replace(' ', '_')}") for side, found in by_side.items()]
+
+
+def _wanted(lines: Sequence[Line], dots: Sequence[Row], named: Sequence[str]) -> list[list[Row]]:
+    """The labels to place, most important first, each with the places where it may hang.
+
+    The two most important lines, the most accurate model, the other named lines, the other models.
+    """
+    of = {line.name: line for line in lines}
+    routers = [_along(of[name]) for name in named if name in of]
+    names = [dot["name"] for dot in dots]
+    models = [
+        [{"text": _short(dot["name"], names), "role": "model", "cost": dot["cost"], "score": dot["score"]}]
+        for dot in dots
+    ]
+    return [*routers[:2], *models[:1], *routers[2:], *models[1:]]
+
+
+def _along(line: Line) -> list[Row]:
+    """A line's label at its end, and further down for want of room."""
+    picks = [-1, 3 * len(line.cost) // 4, len(line.cost) // 2, len(line.cost) // 4, 0]
+    return [{"text": line.name, "role": line.role, "cost": line.cost[i], "score": line.score[i]} for i in picks]
 
 
 def _texts(rows: list[Row], side: str, palette: Palette, name: str) -> Drawing:
-    shift = {"right": (GAP, 0), "left": (-GAP, 0), "above": (0, -GAP - 6), "below": (0, GAP + 6)}[side]
-    align: Any = {"right": "left", "left": "right"}.get(side, "center")
+    hang: Any = SIDES[side]
     mark = alt.Chart(inline(rows), name=name).mark_text(
-        align=align, baseline="middle", dx=shift[0], dy=shift[1], fontSize=12, aria=False, clip=True
+        align=hang.align, baseline="middle", dx=hang.dx, dy=hang.dy, fontSize=12, aria=False, clip=True
     )
     return mark.encode(x=_x(), y=_y(), text="text:N", color=palette.colour("role"))
 

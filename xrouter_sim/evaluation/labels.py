@@ -6,7 +6,27 @@ from dataclasses import dataclass
 LETTER = 6.9  # px, mean width of a letter in a 12 px sans-serif
 LINE = 13.0  # px, height of such a line
 GAP = 7.0  # px between a point and its label
-SIDES = ("right", "left", "above", "below")
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where a label hangs from its point: the text's alignment, and the shift of its anchor in px."""
+
+    align: str  # left, center or right, as Vega has it
+    dx: float
+    dy: float
+
+
+SIDES = {
+    "right": Side("left", GAP, 0),
+    "left": Side("right", -GAP, 0),
+    "above": Side("center", 0, -GAP - LINE / 2),
+    "below": Side("center", 0, GAP + LINE / 2),
+    # Curves rise to the right, so a point on one has room on the other diagonal.
+    "below right": Side("left", GAP / 2, GAP + LINE / 2),
+    "above left": Side("right", -GAP / 2, -GAP - LINE / 2),
+}
+"""Best first."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +73,9 @@ def place(
 
 
 def _box(text: str, place: tuple[float, float], side: str) -> Box:
-    x, y = place
-    width = LETTER * len(text)
-    left = {"right": x + GAP, "left": x - GAP - width}.get(side, x - width / 2)
-    top = {"above": y - GAP - LINE, "below": y + GAP}.get(side, y - LINE / 2)
+    hang, width = SIDES[side], LETTER * len(text)
+    left = place[0] + hang.dx - {"left": 0.0, "center": width / 2, "right": width}[hang.align]
+    top = place[1] + hang.dy - LINE / 2
     return left, top, left + width, top + LINE
 
 

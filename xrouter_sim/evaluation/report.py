@@ -1,5 +1,6 @@
 """The report: one page that needs nothing but itself, and the cost–quality picture on its own."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -237,7 +238,7 @@ def _heats(summary: RunSummary) -> list[Heat]:
 
 
 def _figured(name: str, chart: Drawing) -> Figured:
-    text = chart.to_json(indent=None, validate=True)
+    text = chart.to_json(indent=None, validate=False)  # the tests validate; a page need not wait for it
     # Inside a script element only "<" can end it, or open a comment; in JSON it may be written as an escape.
     return Figured(name, json.loads(text)["description"], Markup(text.replace("<", "\\u003c")))
 
@@ -253,6 +254,7 @@ def _vega_lite() -> str:
     return f"{major}.{minor}"
 
 
+@functools.cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     text: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_vega_lite())

@@ -68,7 +68,7 @@ LIGHT = Palette(
     rival="#cc79a7",
     sequential="#00795c",
     single="#0072b2",
-    fixed="#98a1ab",
+    fixed="#6b747e",
     behaviours=("#a9c7e0", "#0072b2", "#009e73", "#e69f00", "#8b8b8b"),
 )
 

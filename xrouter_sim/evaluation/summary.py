@@ -286,7 +286,7 @@ def _cost_shares(mine: Rows, rows: Mapping[str, Rows]) -> dict[float, Figure]:
 
 
 def _model_shares(decisions: pl.DataFrame, router: str, setting: float) -> dict[str, dict[str, dict[str, float]]]:
-    rows = decisions.filter(pl.col("router") == router, pl.col("setting") == setting)
+    rows = decisions.filter(pl.col("router") == router, pl.col("setting") == setting).sort("query_id", "seed")
     calls = rows.select("domain", "calls").filter(pl.col("calls").list.len() > 0).explode("calls")
     calls = calls.select("domain", pl.col("calls").struct.field("model", "cost"))
     shares = functools.partial(metrics.shares, calls["domain"].to_numpy(), calls["model"].to_numpy())

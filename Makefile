@@ -6,6 +6,7 @@ DB ?= data/responses.duckdb
 RUN ?= runs/demo
 REPORT ?= report.html
 HARVEST ?= experiments/harvest/demo.toml
+TRAIN ?= # more options of `xrouter-sim train`, such as --resume after a Ctrl-C
 
 # Small matrices on shared cores: two threads waiting for each other can be a hundred times slower than one.
 export OMP_NUM_THREADS ?= 1
@@ -38,7 +39,7 @@ harvest: $(READY) ## ask the simulated models about 2,000 queries, into the stor
 	$(BIN)/xrouter-sim harvest $(HARVEST) --db $(DB)
 
 train-sim: harvest ## train the RL router in the simulator, compare it with the baselines, write report.html
-	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN)
+	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN)$(and $(TRAIN), $(TRAIN))
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
 
 report: $(READY) ## write report.html from the last run

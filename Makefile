@@ -39,7 +39,7 @@ harvest: $(READY) ## ask the simulated models about 2,000 queries, into the stor
 	$(BIN)/xrouter-sim harvest $(HARVEST) --db $(DB)
 
 train-sim: harvest ## train the RL router in the simulator, compare it with the baselines, write report.html
-	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN)$(and $(TRAIN), $(TRAIN))
+	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN) $(TRAIN)
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
 
 report: $(READY) ## write report.html from the last run

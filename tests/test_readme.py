@@ -29,7 +29,7 @@ def make_prints(target: str) -> list[str]:
         ["make", "-n", "-o", ".venv/.stamp-setup", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return [line.removeprefix(".venv/bin/") for line in done.stdout.splitlines()]
+    return [line.strip().removeprefix(".venv/bin/") for line in done.stdout.splitlines()]
 
 
 MAKE = [command for command in COMMANDS if command.startswith("make ")]

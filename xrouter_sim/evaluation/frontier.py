@@ -208,7 +208,7 @@ def _labels(
         for rows, line in zip(wanted, points, strict=True)
     ]
     obstacles = [(dot["cost"], dot["score"]) for dot in dots]
-    strong = [line for line in lines if line.role in ("reference", "sequential")]
+    strong = [line for line in lines if line.role in ("reference", "rival", "sequential")]
     obstacles += [point for line in strong for point in zip(line.cost, line.score, strict=True)]
     obstacles += [(line.cost[-1], line.score[-1]) for line in lines]
     placed = place(anchors, [frame.px(*point, width) for point in obstacles], (width, HEIGHT))

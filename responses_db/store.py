@@ -75,7 +75,7 @@ class ResponseStore:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             return duckdb.connect(str(self.path), read_only=not write)
         except (duckdb.Error, OSError) as error:
-            if is_new and self.path.is_file():
+            if is_new and self.path.is_file() and "lock on file" not in str(error):
                 self.path.unlink()  # a full disk stops DuckDB halfway through the header; the rest is no database
             raise LabError(_why_not_opened(self.path, error)) from error
 

@@ -5,7 +5,6 @@ can write to the folder can run code (CVE-2025-69872). Here values are JSON byte
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +50,7 @@ class JsonDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
 
 
 class ResponseCache:
-    """Raw response bodies by key, with the latency that was measured. One folder; close it after use.
+    """Raw response bodies by key, each after a line with the latency that was measured. Close it after use.
 
     Raises LabError when the folder cannot be used or holds what this program did not write.
     """
@@ -77,8 +76,8 @@ class ResponseCache:
             return None
         latency, _, body = stored.partition(b"\n")
         try:
-            return body, json.loads(latency)["latency_s"]
-        except (ValueError, KeyError, TypeError):
+            return body, float(latency)
+        except ValueError:
             raise LabError(
                 f"{self.folder}: entry {key[:12]}… is damaged: delete the folder, or another --cache"
             ) from None
@@ -87,7 +86,7 @@ class ResponseCache:
         """Add (key, JSON body, latency in seconds), all in one durable transaction."""
         with self._readable(), self._cache.transact():
             for key, body, latency_s in entries:
-                self._cache.set(key, json.dumps({"latency_s": latency_s}).encode() + b"\n" + body)
+                self._cache.set(key, f"{latency_s!r}\n".encode() + body)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -10,6 +10,8 @@ from responses_db.providers import Model, Provider
 from responses_db.query import Query
 from responses_db.store import ResponseStore
 
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
 CellKey = tuple[str, str, str, int]
 
 
@@ -45,7 +47,7 @@ class Cell:
         }
         if self.provider.provenance == "simulated":
             body["seed"] = self.sample
-        return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        return CANONICAL.encode(body).encode()
 
 
 def all_cells(config: HarvestConfig, limit: int | None) -> Iterator[Cell]:

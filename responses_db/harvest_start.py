@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from responses_db.cells import Cell
 from responses_db.errors import LabError
 from responses_db.harvest_config import HarvestConfig
 from responses_db.providers import Model, Price, Provider
@@ -22,9 +21,8 @@ FACTS = {
 """What must be equal in a row that is there already: answers of two worlds, or at two prices, must not mix."""
 
 
-def begin(config: HarvestConfig, cells: Sequence[Cell], store: ResponseStore) -> str:
+def begin(config: HarvestConfig, queries: Sequence[Query], store: ResponseStore) -> str:
     """Returns the run's id. LabError when a query, model or price card is there already with other facts."""
-    queries = {cell.query.query_id: cell.query for cell in cells}.values()
     models = [(provider, model) for provider in config.providers for model in provider.models]
     cards = [_price_row(model, model.price) for _, model in models if model.price is not None]
     with store.transaction():

@@ -23,6 +23,7 @@ from responses_db.harvest_start import begin
 from responses_db.providers import Provider
 from responses_db.providers.client import ChatClient, Failure, Reply, parse
 from responses_db.recorder import Recorder, Tally
+from responses_db.regrade import Grading, regrade
 from responses_db.store import ResponseStore
 
 CACHE_SECONDS = 0.25
@@ -33,7 +34,8 @@ LOOKUP_CELLS = 1_000
 
 T = TypeVar("T")
 
-Outcome = tuple[Cell, Reply | Failure]
+Outcome = tuple[Cell, str, Reply | Failure]
+"""A cell, its cache key and what came of it."""
 
 Progress = Callable[[int, Tally], None]
 """Called with the number of cells filled since the last call, and the tally so far."""
@@ -41,15 +43,25 @@ Progress = Callable[[int, Tally], None]
 
 @dataclass
 class Harvested:
-    """What a harvest did. `asked` counts calls that ended, `cached` answers read from the cache."""
+    """What a harvest did. `asked` counts calls that ended, `cached` answers read from the cache.
+
+    `grading` is of what arrived, `regraded` of responses that were in the store without a grade.
+    """
 
     asked: int = 0
     cached: int = 0
     missing: int = 0
     stopped: bool = False
     tally: Tally = field(default_factory=Tally)
+    regraded: Grading = field(default_factory=Grading)
+    grading: Grading = field(default_factory=Grading)
     seconds: float = 0.0
     content_hash: str = ""
+
+    def counts(self) -> dict[str, object]:
+        """Flat, for the table `runs`."""
+        counts = {"missing": self.missing, "asked": self.asked, "cached": self.cached, "stopped": self.stopped}
+        return counts | vars(self.tally) | {"ungraded": self.grading.ungraded}
 
 
 def harvest(config: HarvestConfig, db: Path, cache: Path, limit: int | None, progress: Progress) -> Harvested:
@@ -57,14 +69,17 @@ def harvest(config: HarvestConfig, db: Path, cache: Path, limit: int | None, pro
     began = time.monotonic()
     done = Harvested()
     with ResponseStore(db, write=True) as store:
+        done.regraded = regrade(store, {query.query_id: query for query in config.queries})
         cells = missing_cells(config, limit, store)
         done.missing = len(cells)
         if cells:
-            run_id = begin(config, cells, store)
-            recorder = Recorder(store, run_id, done.tally)
+            queries = list({cell.query.query_id: cell.query for cell in cells}.values())
+            for provider in config.providers:
+                provider.prepare(queries)
+            run_id = begin(config, queries, store)
+            recorder = Recorder(store, run_id, done.tally, done.grading)
             asyncio.run(_Harvest(recorder, cache, progress, done).run(cells))
-            counts = {"asked": done.asked, "cached": done.cached, "stopped": done.stopped, **vars(done.tally)}
-            store.end_run(run_id, counts)
+            store.end_run(run_id, done.counts())
         done.content_hash = store.content_hash()
     done.seconds = time.monotonic() - began
     return done
@@ -128,9 +143,9 @@ class _Harvest:
         return to_ask
 
     def _look_up(self, cells: Sequence[Cell], cache: ResponseCache) -> list[Cell]:
-        found, missing = list[Outcome](), list[Cell]()
+        found, missing = list[tuple[Cell, Reply]](), list[Cell]()
         for cell in cells:
-            stored = cache.get(cache_key(cell.provider.identity, cell.request(), cell.sample))
+            stored = cache.get(cache_key(cell.provider.identity(cell.query), cell.request(), cell.sample))
             if stored is None:
                 missing.append(cell)
             else:
@@ -157,8 +172,7 @@ class _Harvest:
                 await asyncio.wait([asking])
 
     async def _ask(self, provider: Provider, cells: Sequence[Cell]) -> None:
-        queries = list({cell.query.query_id: cell.query for cell in cells}.values())
-        async with provider.endpoint(queries) as endpoint:
+        async with provider.endpoint() as endpoint:
             client = ChatClient(endpoint, provider.concurrency)
             try:
                 turns = iter(cells)
@@ -171,8 +185,9 @@ class _Harvest:
     async def _work(self, turns: Iterator[Cell], client: ChatClient) -> None:
         """Ask for one cell after another until none is left or the harvest stops."""
         for cell in turns:
-            outcome = await client.complete(cell.request())
-            self._arrived.append((cell, outcome))
+            body = cell.request()
+            outcome = await client.complete(body)
+            self._arrived.append((cell, cache_key(cell.provider.identity(cell.query), body, cell.sample), outcome))
             if self._stop.is_set():
                 return
 
@@ -183,11 +198,7 @@ class _Harvest:
 
     def _keep(self, outcomes: Sequence[Outcome], cache: ResponseCache) -> None:
         """In the writer thread: into the cache and on to the recorder."""
-        cache.put(
-            (cache_key(cell.provider.identity, cell.request(), cell.sample), reply.raw, reply.latency_s)
-            for cell, reply in outcomes
-            if isinstance(reply, Reply)
-        )
-        self._recorder.take(outcomes)
+        cache.put((key, reply.raw, reply.latency_s) for _, key, reply in outcomes if isinstance(reply, Reply))
+        self._recorder.take([(cell, reply) for cell, _, reply in outcomes])
         self._done.asked += len(outcomes)
         self._progress(len(outcomes), self._recorder.tally)

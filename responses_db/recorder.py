@@ -8,10 +8,9 @@ from typing import Any
 import polars as pl
 
 from responses_db.cells import Cell
-from responses_db.graders import GRADERS, grade
 from responses_db.providers.client import Failure, Reply
-from responses_db.query import Query
-from responses_db.store import ResponseStore
+from responses_db.regrade import SCORE_TYPES, Grading
+from responses_db.store import KEYS, ResponseStore
 
 COMMIT_ROWS = 2_000
 COMMIT_SECONDS = 3.0
@@ -37,13 +36,6 @@ RESPONSE_TYPES = {
     "status": pl.String,
     "error": pl.String,
 }
-SCORE_TYPES = {
-    "response_id": pl.String,
-    "grader": pl.String,
-    "grader_version": pl.Int32,
-    "score": pl.Float64,
-    "answer": pl.String,
-}
 
 
 @dataclass
@@ -57,9 +49,7 @@ class Tally:
     stored: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
-    ungraded: int = 0
     first_failure: str = ""
-    first_ungraded: str = ""
 
 
 @dataclass
@@ -69,12 +59,12 @@ class Recorder:
     store: ResponseStore
     run_id: str
     tally: Tally = field(default_factory=Tally)
+    grading: Grading = field(default_factory=Grading)
     _responses: list[dict[str, Any]] = field(default_factory=list)
     _scores: list[dict[str, Any]] = field(default_factory=list)
-    _failed_before: bool = True
     _committed_at: float = field(default_factory=time.monotonic)
 
-    def take(self, outcomes: Sequence[tuple[Cell, Reply | Failure]]) -> None:
+    def take(self, outcomes: Sequence[tuple[Cell, Reply | Failure]] | Sequence[tuple[Cell, Reply]]) -> None:
         """Read and grade outcomes; commit when it is time. LabError when the store cannot be written."""
         for cell, outcome in outcomes:
             row = response_row(cell, outcome, self.run_id)
@@ -83,7 +73,8 @@ class Recorder:
                 self.tally.failed += 1
                 self.tally.first_failure = self.tally.first_failure or f"{cell.model.model_id}: {outcome.error}"
             else:
-                self._grade(cell.response_id, row["text"], cell.query)
+                score = self.grading.score_row(cell.response_id, row["text"], cell.query)
+                self._scores += [score] if score else []
                 self._count(cell, row)
         late = time.monotonic() - self._committed_at > COMMIT_SECONDS
         if len(self._responses) >= COMMIT_ROWS or late:
@@ -102,33 +93,12 @@ class Recorder:
         self._committed_at = time.monotonic()
 
     def _drop_failed(self, responses: pl.DataFrame) -> None:
-        self.store.con.register(
-            "asked_again", responses.select("query_id", "model_id", "prompt_style", "sample_index").to_arrow()
-        )
-        self.store.con.execute(
-            "DELETE FROM responses USING asked_again a WHERE responses.status = 'failed' "
-            "AND responses.query_id = a.query_id AND responses.model_id = a.model_id "
-            "AND responses.prompt_style = a.prompt_style AND responses.sample_index = a.sample_index"
-        ).fetchall()
-        self.store.con.unregister("asked_again")
-
-    def _grade(self, response_id: str, text: str | None, query: Query) -> None:
-        grader = GRADERS[query.grader]
-        try:
-            verdict = grade(grader, text, query)
-        except Exception as error:  # whatever a scorer raises: the row stays ungraded and is reported, never a zero
-            self.tally.ungraded += 1
-            self.tally.first_ungraded = self.tally.first_ungraded or f"{query.query_id}: {grader.name}: {error!r}"
-            return
-        self._scores.append(
-            {
-                "response_id": response_id,
-                "grader": grader.name,
-                "grader_version": grader.version,
-                "score": verdict.score,
-                "answer": verdict.answer,
-            }
-        )
+        """A cell that failed before has its row replaced."""
+        key = ", ".join(KEYS["responses"])
+        self.store.con.register("arrived", responses.select(KEYS["responses"]).to_arrow())
+        sql = f"DELETE FROM responses WHERE status = 'failed' AND ({key}) IN (SELECT {key} FROM arrived)"
+        self.store.con.execute(sql).fetchall()
+        self.store.con.unregister("arrived")
 
     def _count(self, cell: Cell, row: Mapping[str, Any]) -> None:
         tally, price = self.tally, cell.model.price

@@ -7,7 +7,8 @@ from typing import Protocol
 from responses_db.query import Query
 
 FINAL = re.compile(r"(?im)^[ \t>*_#`]*(?:final )?answer[ \t*_`]*:[ \t*_]*")
-WRAPPED = re.compile(r"\*\*(.+)\*\*|`(.+)`|\$?\\boxed\{(.+)\}\$?", re.S)
+BOXED = re.compile(r"\$?\\boxed\{(.+)\}\$?", re.S)
+MARKS = "*_` \t\n"
 
 
 class Grader(Protocol):
@@ -48,9 +49,8 @@ def grade(grader: Grader, text: str | None, query: Query) -> Verdict:
 
 
 def final_answer(text: str) -> str | None:
-    """What stands after the last line that begins with `Answer:`, without quotes, bold marks or \\boxed{}."""
+    """What stands after the last line that begins with `Answer:`, without bold marks, backquotes or \\boxed{}."""
     parts = FINAL.split(text)
-    answer = parts[-1].strip() if len(parts) > 1 else ""
-    while wrapped := WRAPPED.fullmatch(answer):
-        answer = next(group for group in wrapped.groups() if group is not None).strip()
-    return answer or None
+    answer = parts[-1].strip(MARKS) if len(parts) > 1 else ""
+    boxed = BOXED.fullmatch(answer)
+    return (boxed[1].strip() if boxed else answer) or None

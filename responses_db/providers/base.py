@@ -63,11 +63,14 @@ class Provider(Protocol):
     parameters: dict[str, Any]  # sent with every request, beside model, messages and max_tokens
     concurrency: int
 
-    @property
-    def identity(self) -> str:
-        """Who answers, for the cache key: stable from run to run."""
+    def prepare(self, queries: Sequence[Query]) -> None:
+        """Get ready to be asked these queries, before anything is written. LabError when it never can be."""
         ...
 
-    def endpoint(self, queries: Sequence[Query]) -> AbstractAsyncContextManager[Endpoint]:
-        """Open what is needed to answer these queries; whatever was started stops at the end."""
+    def identity(self, query: Query) -> str:
+        """Who answers this prepared query, for the cache key: stable from run to run."""
+        ...
+
+    def endpoint(self) -> AbstractAsyncContextManager[Endpoint]:
+        """Open what is needed to answer the prepared queries; whatever was started stops at the end."""
         ...

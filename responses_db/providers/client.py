@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from responses_db.errors import LabError
 from responses_db.providers.base import Endpoint
@@ -49,8 +50,8 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, concurrency: int) -> None:
         self.endpoint = endpoint
-        self._url = f"{endpoint.base_url}/chat/completions"
-        self._key = _read_key(endpoint.api_key_env)
+        self._url = URL(f"{endpoint.base_url}/chat/completions")
+        self._key = read_key(endpoint)
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -97,7 +98,9 @@ class ChatClient:
         return " ".join(error.split())[:ERROR_CHARACTERS]
 
 
-def _read_key(variable: str | None) -> str | None:
+def read_key(endpoint: Endpoint) -> str | None:
+    """The endpoint's key, if it needs one. LabError when its environment variable is not set."""
+    variable = endpoint.api_key_env
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from responses_db.providers.base import Endpoint, Model, Price, Provenance
+from responses_db.providers.client import read_key
 from responses_db.query import Query
 from responses_db.toml_table import Table
 
@@ -22,12 +23,15 @@ class OpenAIProvider:
         self._endpoint = endpoint
         self.provenance: Provenance = "local" if urlsplit(endpoint.base_url).hostname in LOCAL_HOSTS else "live"
 
-    @property
-    def identity(self) -> str:
+    def prepare(self, queries: Sequence[Query]) -> None:
+        """Check that the key is there."""
+        read_key(self._endpoint)
+
+    def identity(self, query: Query) -> str:
         return self._endpoint.base_url
 
     @asynccontextmanager
-    async def endpoint(self, queries: Sequence[Query]) -> AsyncIterator[Endpoint]:
+    async def endpoint(self) -> AsyncIterator[Endpoint]:
         yield self._endpoint
 
 

@@ -101,7 +101,8 @@ def _facts(done: "Harvested") -> dict[str, Any]:
         "failed": tally.failed,
         "truncated": tally.truncated,
         "refused": tally.refused,
-        "ungraded": tally.ungraded,
+        "regraded": done.regraded.graded,
+        "ungraded": done.grading.ungraded + done.regraded.ungraded,
         "cost_usd": round(tally.cost_usd, 6),
         "unpriced": tally.unpriced,
         "seconds": round(done.seconds, 2),
@@ -111,10 +112,13 @@ def _facts(done: "Harvested") -> dict[str, Any]:
 
 
 def _words(done: "Harvested", config: "HarvestConfig", db: Path) -> str:
+    regraded = [f"graded {done.regraded.graded:,} answers that had no grade"] if done.regraded.graded else []
     if not done.missing:
-        return f"nothing new: {db} has every answer of this config already (content hash {done.content_hash[:12]})"
+        nothing = f"nothing new: {db} has every answer of this config already (content hash {done.content_hash[:12]})"
+        return "\n".join([*regraded, nothing])
     tally = done.tally
     lines = [
+        *regraded,
         f"{db}: {tally.answered:,} answers stored, {done.asked - tally.failed:,} asked for and {done.cached:,} from "
         f"the cache, in {done.seconds:.0f} s; {tally.truncated:,} truncated, {tally.refused:,} refused, "
         f"{tally.failed:,} failed",
@@ -138,8 +142,10 @@ def _words(done: "Harvested", config: "HarvestConfig", db: Path) -> str:
 
 def _end(done: "Harvested") -> None:
     """The exit status: 130 when stopped, 1 when nothing was answered or something could not be graded."""
-    if done.tally.ungraded:
-        raise LabError(f"{done.tally.ungraded} answers could not be graded, first {done.tally.first_ungraded}")
+    ungraded = done.grading.ungraded + done.regraded.ungraded
+    if ungraded:
+        first = done.grading.first_error or done.regraded.first_error
+        raise LabError(f"{ungraded} answers could not be graded, first {first}; mend the grader and run this again")
     if done.tally.failed and not done.tally.answered and not done.stopped:
         raise LabError(f"no call was answered, first failure {done.tally.first_failure}")
     if done.stopped:

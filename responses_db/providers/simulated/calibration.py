@@ -22,6 +22,7 @@ from typing import Any
 
 from responses_db.errors import LabError
 from responses_db.providers.base import Model, Price
+from responses_db.query import digest
 
 SOURCE = "LLMRouterBench, arXiv 2601.07206, Tables 9 and 10"
 
@@ -88,6 +89,12 @@ def _model(model_id: str, row: dict[str, Any], valid_from: date, source: str) ->
         ability[domain] = _standing(domain)[published]
         cost_usd[domain] = fmean(figures[b][published][1] for b in benchmarks) * COST_SCALE
     return SimulatedModel(model_id, published, price, row["reasoner"], row["tokens_per_s"], ability, cost_usd)
+
+
+@cache
+def data_digest() -> str:
+    """Hash of both data files."""
+    return digest(_read("calibration.csv"), _read("models.toml"))
 
 
 @cache

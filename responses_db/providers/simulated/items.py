@@ -2,17 +2,17 @@
 
 A wrong answer has the type and form of the reference: another of the options, a number off by a digit, letters swapped,
 roles exchanged, another name of the same question. Each is put before the query's own grader and kept only if it
-scores below WORTHLESS, so that right and wrong are what the grader will say.
+scores below WORTHLESS, so that right and wrong are what the grader will say. It depends on the query alone, so that
+answers do not depend on which other queries a harvest asks.
 """
 
-import json
+import math
 import random
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from responses_db.errors import LabError
-from responses_db.graders import GRADERS
+from responses_db.graders import GRADERS, grade
 from responses_db.providers.simulated.calibration import BENCHMARKS
 from responses_db.providers.simulated.world import Item
 from responses_db.query import Message, Query, digest
@@ -21,42 +21,27 @@ WANTED = 6
 """Wrong answers per query, where so many can be found."""
 
 TRIES = 60
-FEW = 40
-"""Up to this many different references of a kind, they are names of classes (relations, weekdays), not free text."""
-
 WORTHLESS = 0.1
 
-Answers = Callable[[Query, random.Random, Sequence[str]], str]
+Maker = Callable[[Query, random.Random], str]
 
 
 def message_key(messages: Sequence[Message]) -> str:
     """What an item is found by: a hash of the messages without system prompts."""
-    return digest(json.dumps([m for m in messages if m["role"] != "system"], sort_keys=True))
+    return digest(*(f"{m['role']}: {m['content']}" for m in messages if m["role"] != "system"))
 
 
-def items(queries: Sequence[Query]) -> dict[str, Item]:
-    """Message key → item. LabError when a query has no usable reference, domain or wrong answer."""
-    peers = defaultdict[str, list[str]](list)
-    for query in queries:
-        peers[_kind(query)].append(query.reference or "")
-    distinct = {kind: sorted(set(references)) for kind, references in peers.items()}
-    return {message_key(query.messages): _item(query, distinct[_kind(query)]) for query in queries}
-
-
-def _kind(query: Query) -> str:
-    return str(query.metadata.get("generator", query.dataset))
-
-
-def _item(query: Query, peers: Sequence[str]) -> Item:
+def make_item(query: Query) -> Item:
+    """The item of a query. LabError when it has no usable reference or domain, or no wrong answer can be made."""
     if query.domain not in BENCHMARKS:
         known = ", ".join(BENCHMARKS)
         raise LabError(f"{query.query_id}: simulated models know no domain {query.domain!r}: choose one of {known}")
-    if query.reference is None or _grade(query, query.reference) < 1:
+    if query.reference is None or not _grade(query, query.reference) == 1:
         raise LabError(
             f"{query.query_id}: simulated models need a reference that its grader accepts; {query.reference!r} "
             f"scores below 1 with grader {query.grader!r}"
         )
-    wrong = _wrong_answers(query, peers)
+    wrong = _wrong_answers(query)
     if not wrong:
         raise LabError(f"{query.query_id}: found no plausible wrong answer to {query.reference!r}: give it `options`")
     options = len(query.metadata.get("options", []))
@@ -64,9 +49,9 @@ def _item(query: Query, peers: Sequence[str]) -> Item:
     return Item(query.query_id, query.domain, difficulty, options, query.reference, tuple(wrong))
 
 
-def _wrong_answers(query: Query, peers: Sequence[str]) -> list[str]:
+def _wrong_answers(query: Query) -> list[str]:
     found = list[str]()
-    for candidate in _candidates(query, peers):
+    for candidate in _candidates(query):
         if candidate not in found and candidate != query.reference and _grade(query, candidate) < WORTHLESS:
             found.append(candidate)
         if len(found) == WANTED:
@@ -75,36 +60,34 @@ def _wrong_answers(query: Query, peers: Sequence[str]) -> list[str]:
 
 
 def _grade(query: Query, answer: str) -> float:
-    grader = GRADERS[query.grader]
-    extracted = grader.extract(f"Answer: {answer}")
-    return 0.0 if extracted is None else grader.score(extracted, query)
+    """What the answer will score; NaN, which is neither right nor worthless, when the scorer cannot say."""
+    try:
+        return grade(GRADERS[query.grader], f"Answer: {answer}", query).score
+    except Exception:  # some of reasoning-gym's scorers fail on odd answers: such an answer is not used
+        return math.nan
 
 
-def _candidates(query: Query, peers: Sequence[str]) -> Iterator[str]:
+def _candidates(query: Query) -> Iterator[str]:
     rng = random.Random(digest("wrong answers", query.query_id))
     if options := query.metadata.get("options"):
         yield from rng.sample(options, len(options))
         return
-    make = _maker(query, peers)
+    make = _maker(query)
     for _ in range(TRIES):
-        yield make(query, rng, peers)
+        yield make(query, rng)
 
 
-def _maker(query: Query, peers: Sequence[str]) -> Answers:
+def _maker(query: Query) -> Maker:
     """The way in which this reference is made wrong."""
     reference = query.reference or ""
     if re.fullmatch(r"[-−]?\d+", reference):
         return _other_number
     if "knight_knave_terms" in query.metadata.get("entry", {}).get("metadata", {}):
         return _other_roles
-    if len(_names(query)) > 2 and reference in _names(query):
-        return _other_name
-    if len(peers) <= FEW and reference.isalpha():
-        return _other_peer
-    return _slip
+    return _other_name if reference in _names(query) else _slip
 
 
-def _other_number(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
+def _other_number(query: Query, rng: random.Random) -> str:
     """Off by a little, by a place, or with one digit changed; never of another sign than it could be."""
     value = int((query.reference or "0").replace("−", "-"))
     size = max(1, abs(value))
@@ -122,7 +105,7 @@ def _other_number(query: Query, rng: random.Random, peers: Sequence[str]) -> str
     return str(abs(wrong) if value >= 0 else wrong)
 
 
-def _other_roles(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
+def _other_roles(query: Query, rng: random.Random) -> str:
     """Knights and knaves: one or more people take the other role."""
     terms = query.metadata["entry"]["metadata"]["knight_knave_terms"]
     roles = terms["knight"], terms["knave"]
@@ -138,17 +121,12 @@ def _names(query: Query) -> list[str]:
     return sorted(set(re.findall(r"\b[A-Z][\w-]{2,}\b", query.question.rpartition("\n")[0])))
 
 
-def _other_name(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
+def _other_name(query: Query, rng: random.Random) -> str:
     return rng.choice(_names(query))
 
 
-def _other_peer(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
-    """The right answer to another query of the same kind."""
-    return rng.choice(peers)
-
-
-def _slip(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
-    """Signs swapped, dropped, or replaced by such as stand in other answers of this kind."""
+def _slip(query: Query, rng: random.Random) -> str:
+    """Signs swapped, dropped, or replaced by others of the answer or the question."""
     signs = list(query.reference or "")
     for _ in range(rng.randint(1, 2)):
         places = [i for i, sign in enumerate(signs) if sign.isalnum()]
@@ -161,5 +139,5 @@ def _slip(query: Query, rng: random.Random, peers: Sequence[str]) -> str:
         elif kind == 1:
             del signs[a]
         else:
-            signs[a] = rng.choice([sign for sign in rng.choice(peers) if sign.isalnum()] or [signs[b]])
+            signs[a] = rng.choice([signs[b], *filter(str.isalnum, query.question[-200:])])
     return "".join(signs)

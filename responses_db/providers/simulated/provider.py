@@ -12,9 +12,9 @@ from typing import Any
 from responses_db.errors import LabError
 from responses_db.providers.base import Endpoint, Model, Provenance
 from responses_db.providers.simulated.calibration import chosen_models
-from responses_db.providers.simulated.items import items
+from responses_db.providers.simulated.items import make_item, message_key
 from responses_db.providers.simulated.world import World, facts
-from responses_db.query import Query
+from responses_db.query import Query, digest
 from responses_db.toml_table import Table
 
 SECONDS_TO_START = 30.0
@@ -35,14 +35,23 @@ class SimulatedProvider:
         self.parameters: dict[str, Any] = {"logprobs": True}
         self.concurrency = concurrency
 
-    @property
-    def identity(self) -> str:
-        return f"simulated://{self.world.fingerprint}"
+    def prepare(self, queries: Sequence[Query]) -> None:
+        """Make the items: what the server must know. LabError for a query that cannot be simulated."""
+        self._items = {query.query_id: make_item(query) for query in queries}
+        self._keys = {message_key(query.messages): query.query_id for query in queries}
+        self._identities = {
+            query_id: f"simulated://{self.world.fingerprint}/{digest(astuple(item))[:16]}"
+            for query_id, item in self._items.items()
+        }
+
+    def identity(self, query: Query) -> str:
+        """The world and the item: another difficulty or wrong answer is another world for this query."""
+        return self._identities[query.query_id]
 
     @asynccontextmanager
-    async def endpoint(self, queries: Sequence[Query]) -> AsyncIterator[Endpoint]:
-        """A running server that knows these queries. LabError when it does not start."""
-        table = {key: astuple(item) for key, item in items(queries).items()}
+    async def endpoint(self) -> AsyncIterator[Endpoint]:
+        """A running server that knows the prepared queries. LabError when it does not start."""
+        table = {key: astuple(self._items[query_id]) for key, query_id in self._keys.items()}
         start = {"seed": self.world.seed, "models": [model.name for model in self.models], "items": table}
         command = [sys.executable, "-m", "responses_db.providers.simulated.server"]
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)

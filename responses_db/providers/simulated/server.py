@@ -19,6 +19,8 @@ from responses_db.providers.simulated.items import message_key
 from responses_db.providers.simulated.world import Answer, Item, World
 
 HOST = "127.0.0.1"
+HEADERS = {"Content-Type": "application/json"}
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 DEFAULT_MAX_TOKENS = 1 << 20
 
 
@@ -76,8 +78,7 @@ def _completion(model_id: str, answer: Answer, with_logprobs: bool) -> dict[str,
 
 
 def _json(status: int, value: Any) -> web.Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, body=COMPACT.encode(value).encode(), headers=HEADERS)
 
 
 def _error(status: int, message: str) -> web.Response:

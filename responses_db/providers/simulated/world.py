@@ -30,17 +30,16 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
-from responses_db.providers.simulated.calibration import SimulatedModel
+from responses_db.providers.simulated.calibration import SimulatedModel, data_digest
 from responses_db.providers.simulated.wording import hedges, wording
+from responses_db.query import digest
 
 VERSION = 1
-"""Raise it with any change to answers: it is part of the cache key and of the models' metadata."""
+"""Raise it with any change to answers, wrong ones and wording included: it is in the cache key and the store."""
 
 NORMAL = NormalDist()
 STEP_BY_STEP = "step by step"
 CHARACTERS_PER_TOKEN = 4
-SHOWN_TOKENS = 4
-"""How many tokens have log-probabilities in a response."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Parameters:
     jitter: float = 0.5  # deviation of b within a level
     shared: float = 0.35  # variance of z that all models share on a query
     own: float = 0.30  # variance of z that a model's answers to a query share beside it
-    common: float = 0.45  # P(the query's common wrong answer | wrong)
+    common: float = 0.40  # P(the query's common wrong answer | wrong)
     favourite: float = 0.40  # P(the model's favourite wrong answer | wrong, not the common one)
     help_reasoner: float = 0.15  # e of step by step, for reasoning models
     help_other: float = 0.55  # e for the others at average ability
@@ -107,7 +106,7 @@ class World:
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of everything here that alters an answer."""
-        return hashlib.sha256(repr((VERSION, self.seed, asdict(self.parameters))).encode()).hexdigest()[:16]
+        return digest(VERSION, data_digest(), self.seed, asdict(self.parameters))[:16]
 
     def p_correct(self, model: SimulatedModel, item: Item, system: str) -> float:
         """The probability that an answer is right, before the draw."""
@@ -203,8 +202,8 @@ class World:
 
 def _spread(nats: float, u: float) -> tuple[float, ...]:
     """Log-probabilities of the last tokens, whose mean is −nats."""
-    weights = [1.0 + 0.8 * math.sin(6.28 * u + i) for i in range(SHOWN_TOKENS)]
-    return tuple(round(-nats * w * SHOWN_TOKENS / sum(weights), 4) for w in weights)
+    tilt = 0.8 * u
+    return tuple(round(-nats * weight, 4) for weight in (1 - tilt, 1 + tilt, 1 - tilt / 2, 1 + tilt / 2))
 
 
 def facts(world: World) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_the_interval_of_a_mean_agrees_with_scipy() -> None:
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
-    found = [figure(Bootstrap(60, replicates=400, seed=i).means(rng.random(60))) for i in range(200)]
+    found = [figure(Bootstrap(60, replicates=200, seed=i).means(rng.random(60))) for i in range(120)]
     covered = np.mean([f.low <= 0.5 <= f.high for f in found if f.low is not None and f.high is not None])
     assert 0.89 <= covered <= 0.98
 

@@ -16,10 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-TEMPERATURE = 0.03
-"""Reward that one unit of a logit is worth at the start: about the standard error of a curve's point."""
-
-
 @dataclass
 class State:
     """Tensors for B episodes and A arms; the last axis of `tokens` and `globals` holds features."""
@@ -71,8 +67,12 @@ class Message(nn.Module):
 class PolicyNetwork(nn.Module):
     """See the module's text. `width` is that of the hidden layers."""
 
+    temperature: Tensor
+
     def __init__(self, token_features: int, global_features: int, width: int = 48, rounds: int = 2) -> None:
         super().__init__()
+        # Reward that one unit of a logit is worth; training cools it. A buffer, so that it is saved with the weights.
+        self.register_buffer("temperature", torch.tensor(0.1))
         self.embed_token = nn.Linear(token_features, width)
         self.embed_global = nn.Linear(global_features, width)
         self.rounds = nn.ModuleList(Message(width) for _ in range(rounds))
@@ -94,8 +94,8 @@ class PolicyNetwork(nn.Module):
         blocked = torch.finfo(call.dtype).min
         logits = torch.cat(
             [
-                (call / TEMPERATURE + correction[..., 1]).masked_fill(~state.callable, blocked),
-                (select / TEMPERATURE + correction[..., 2]).masked_fill(~state.selectable, blocked),
+                (call / self.temperature + correction[..., 1]).masked_fill(~state.callable, blocked),
+                (select / self.temperature + correction[..., 2]).masked_fill(~state.selectable, blocked),
             ],
             dim=1,
         )

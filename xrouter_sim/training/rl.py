@@ -9,6 +9,7 @@ Every draw is keyed by seed and update, and the order of gradient steps by neith
 interrupted run that is resumed ends with the same weights.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class Config:
     weight_decay: float = 1e-3
     clip: float = 0.2
     entropy: float = 0.002
+    temperature: tuple[float, float] = (0.1, 0.02)
+    """Of the rule's logits at the first and the last update: explore first, then commit."""
     correctness: float = 0.5
     """Weight of the correctness head's loss."""
     average: float = 0.9
@@ -123,6 +126,8 @@ class Trainer:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * (1.0 - self.update / config.updates)
+        hot, cold = config.temperature
+        self.router.network.temperature.fill_(hot + (cold - hot) * self.update / max(config.updates - 1, 1))
         transitions, episodes = self.collect(batch_size)
         entropy = 0.0
         for rows in self._minibatches(len(transitions.choice), config.epochs, self.update):
@@ -280,12 +285,14 @@ def correctness_loss(output: Output, correct: Tensor, answered: Tensor) -> Tenso
 
 def config_from(values: dict[str, Any]) -> Config:
     """The Config that `asdict` and JSON made `values` of."""
-    return Config(**values | {"profiles": tuple(values["profiles"])})
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return Config(**settings)
 
 
 def config_as_dict(config: Config) -> dict[str, Any]:
     """A Config as JSON values."""
-    return asdict(config) | {"profiles": list(config.profiles)}
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
 
 
 def _tensor(values: Floats) -> Tensor:

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -37,8 +37,8 @@ T = TypeVar("T")
 Outcome = tuple[Cell, str, Reply | Failure]
 """A cell, its cache key and what came of it."""
 
-Progress = Callable[[int, Tally], None]
-"""Called with the number of cells filled since the last call, and the tally so far."""
+Progress = Callable[[int, int, Tally], None]
+"""Called with the cells filled since the last call, the cells that were missing at the start, and the tally so far."""
 
 
 @dataclass
@@ -78,7 +78,8 @@ def harvest(config: HarvestConfig, db: Path, cache: Path, limit: int | None, pro
                 provider.prepare(queries)
             run_id = begin(config, queries, store)
             recorder = Recorder(store, run_id, done.tally, done.grading)
-            asyncio.run(_Harvest(recorder, cache, progress, done).run(cells))
+            with suppress(asyncio.CancelledError):  # Ctrl-C twice
+                asyncio.run(_Harvest(recorder, cache, progress, done).run(cells))
             store.end_run(run_id, done.counts())
         done.content_hash = store.content_hash()
     done.seconds = time.monotonic() - began
@@ -152,7 +153,7 @@ class _Harvest:
                 found.append((cell, Reply(stored[0], parse(stored[0]), stored[1])))
         self._recorder.take(found)
         self._done.cached += len(found)
-        self._progress(len(found), self._recorder.tally)
+        self._progress(len(found), self._done.missing, self._recorder.tally)
         return missing
 
     async def _ask_all(self, cells: Sequence[Cell], cache: ResponseCache) -> None:
@@ -201,4 +202,4 @@ class _Harvest:
         cache.put((key, reply.raw, reply.latency_s) for _, key, reply in outcomes if isinstance(reply, Reply))
         self._recorder.take([(cell, reply) for cell, _, reply in outcomes])
         self._done.asked += len(outcomes)
-        self._progress(len(outcomes), self._recorder.tally)
+        self._progress(len(outcomes), self._done.missing, self._recorder.tally)

@@ -89,6 +89,13 @@ def test_answers_depend_on_the_seed_and_not_on_order_or_on_how_many_are_asked(tm
     )
 
 
+def test_progress_shows_rate_spend_and_what_is_left(tmp_path: Path) -> None:
+    config, db = simulated_config(tmp_path, queries=30), tmp_path / "store.duckdb"
+    facts(config, "--db", db, "--limit", 10)
+    bar = CliRunner().invoke(main, ["harvest", str(config), "--db", str(db)]).stderr
+    assert re.search(r"\d+/240 \[\d\d:\d\d<.*answers/s, \$\d+\.\d\d\]", bar), bar
+
+
 def test_more_samples_of_the_same_config_are_only_added(tmp_path: Path) -> None:
     db = tmp_path / "store.duckdb"
     assert facts(simulated_config(tmp_path, queries=4, samples=1), "--db", db)["stored"] == 24

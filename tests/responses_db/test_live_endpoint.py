@@ -25,7 +25,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyEndpoint]:
 def fill(folder: Path, endpoint: FlakyEndpoint, *questions: str, retries: int = 2) -> tuple[Harvested, pl.DataFrame]:
     """Harvest the questions. What was done, and the graded rows in the order of the questions."""
     config = read_config(endpoint_config(folder, endpoint.url, list(questions), retries))
-    done = harvest(config, folder / "store.duckdb", folder / "cache", None, lambda filled, tally: None)
+    done = harvest(config, folder / "store.duckdb", folder / "cache", None, lambda *progress: None)
     with ResponseStore(folder / "store.duckdb") as store:
         rows = store.frame("SELECT * FROM graded")
     order = pl.DataFrame({"query_id": [f"questions/{question}" for question in questions]})
@@ -118,4 +118,4 @@ def test_a_question_of_the_store_with_another_reference_is_refused(tmp_path: Pat
     lines = (tmp_path / "questions.jsonl").read_text().replace('"yes"', '"no"')
     (tmp_path / "questions.jsonl").write_text(lines)
     with pytest.raises(LabError, match="questions/broken is there already with another reference"):
-        harvest(read_config(path), tmp_path / "store.duckdb", tmp_path / "cache", None, lambda filled, tally: None)
+        harvest(read_config(path), tmp_path / "store.duckdb", tmp_path / "cache", None, lambda *progress: None)

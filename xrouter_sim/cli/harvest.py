@@ -56,22 +56,19 @@ def harvest(
     settings = read_config(config)
     for provider in settings.providers:
         provider.concurrency = concurrency or provider.concurrency
-    with _Bar(settings, limit, hidden=quiet) as bar:
+    with _Bar(hidden=quiet) as bar:
         done = fill(settings, db, cache or db.parent / "cache", limit, bar.advance)
     click.echo(json.dumps(_facts(done)) if as_json else _words(done, settings, db))
     _end(done)
 
 
 class _Bar:
-    """A progress bar on stderr: cells filled, rate, time left, spend so far."""
+    """A progress bar on stderr: cells filled, rate, time left, spend so far. It appears with the first answers."""
 
-    def __init__(self, config: "HarvestConfig", limit: int | None, hidden: bool) -> None:
+    def __init__(self, hidden: bool) -> None:
         from tqdm import tqdm
 
-        models = sum(len(provider.models) for provider in config.providers)
-        queries = len(config.queries[:limit])
-        total = queries * models * len(config.prompt_styles) * config.samples
-        self._tqdm = tqdm(total=total, unit=" answers", disable=hidden, mininterval=0.5, smoothing=0.1, leave=False)
+        self._tqdm = tqdm(unit=" answers", disable=hidden, mininterval=0.5, smoothing=0.1, leave=False, delay=0.1)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -79,9 +76,10 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._tqdm.close()
 
-    def advance(self, filled: int, tally: "Tally") -> None:
+    def advance(self, filled: int, missing: int, tally: "Tally") -> None:
         unpriced = f" + {tally.unpriced} unpriced" if tally.unpriced else ""
         failed = f", {tally.failed} failed" if tally.failed else ""
+        self._tqdm.total = missing
         self._tqdm.set_postfix_str(f"${tally.cost_usd:.2f}{unpriced}{failed}", refresh=False)
         self._tqdm.update(filled)
 

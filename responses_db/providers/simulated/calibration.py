@@ -93,8 +93,8 @@ def _model(model_id: str, row: dict[str, Any], valid_from: date, source: str) ->
 
 @cache
 def data_digest() -> str:
-    """Hash of both data files."""
-    return digest(_read("calibration.csv"), _read("models.toml"))
+    """Hash of what both data files say; comments may change."""
+    return digest(_figures(), tomllib.loads(_read("models.toml")))
 
 
 @cache

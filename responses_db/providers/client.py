@@ -123,6 +123,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         message = body["choices"][0]["message"]
         if not isinstance(message.get("content"), str | None):
             raise TypeError("content is no text")
+        if not isinstance(body.get("usage"), dict | None):
+            raise TypeError("usage is no object")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"no chat completion ({error!r})") from None
     assert isinstance(body, dict)

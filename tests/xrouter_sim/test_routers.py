@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from tiny import COST, tiny_replay
 
+from tests.xrouter_sim.tiny import COST, tiny_replay
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.simulator import Outcome, Simulator

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tiny import tiny_replay
 
 from responses_db import LabError
+from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.engine.profile import Profile, built_in_names
 from xrouter_sim.engine.rollout import BLOCK, play
 from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Outcome, Simulator, reward

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny import tiny_replay
 
+from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.cli import main
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.evaluation.decisions import SCHEMA

@@ -4,7 +4,10 @@ import click
 
 from responses_db.errors import LabError
 from xrouter_sim import __version__
+from xrouter_sim.cli.harvest import harvest
+from xrouter_sim.cli.report import evaluate, report
 from xrouter_sim.cli.store import import_group, store_group
+from xrouter_sim.cli.train import train
 
 
 class LabGroup(click.Group):
@@ -42,17 +45,5 @@ def main() -> None:
     """
 
 
-main.add_command(import_group)
-main.add_command(store_group)
-
-from xrouter_sim.cli.report import evaluate, report  # noqa: E402
-
-main.add_command(evaluate)
-main.add_command(report)
-from xrouter_sim.cli.harvest import harvest  # noqa: E402
-
-main.add_command(harvest)
-
-from xrouter_sim.cli.train import train  # noqa: E402
-
-main.add_command(train)
+for command in (harvest, import_group, store_group, train, evaluate, report):
+    main.add_command(command)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xrouter_sim.training.rl import Trainer
 
 
-@click.command()
+@click.command(short_help="Train a router on a store and compare it with the baselines.")
 @click.argument("router")
 @click.option(
     "--db",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Episodes stepped at once. Speed and memory only: results do not depend on it.",
 )
-@click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 60]")
+@click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 50]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Start anew even if --out holds an unfinished training.")
 @click.option("--quiet", is_flag=True, help="No progress, no table.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+
 @dataclass
 class State:
     """Tensors for B episodes and A arms; the last axis of `tokens` and `globals` holds features."""
@@ -72,7 +73,7 @@ class PolicyNetwork(nn.Module):
     def __init__(self, token_features: int, global_features: int, width: int = 48, rounds: int = 2) -> None:
         super().__init__()
         # Reward that one unit of a logit is worth; training cools it. A buffer, so that it is saved with the weights.
-        self.register_buffer("temperature", torch.tensor(0.1))
+        self.register_buffer("temperature", torch.tensor(0.03))
         self.embed_token = nn.Linear(token_features, width)
         self.embed_global = nn.Linear(global_features, width)
         self.rounds = nn.ModuleList(Message(width) for _ in range(rounds))

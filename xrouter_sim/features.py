@@ -33,10 +33,15 @@ def text_features(replay: Replay, queries: Ints, dimensions: int = DIMENSIONS) -
     Vocabulary and directions come from `queries` ([n] training indices) alone.
     """
     fitted_on = [replay.questions[q] for q in queries]
+    lexical = lexical_features(replay.questions)
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000, ngram_range=(1, 2), dtype=np.float64)
-    vectors = words.fit_transform(fitted_on)
-    n_components = max(2, min(dimensions, vectors.shape[1] - 1, len(fitted_on) - 1))
+    try:
+        vectors = words.fit_transform(fitted_on)
+    except ValueError:  # no word stands in two questions
+        return lexical
+    n_components = min(dimensions, vectors.shape[1] - 1, len(fitted_on) - 1)
+    if n_components < 1:
+        return lexical
     svd = make_pipeline(TruncatedSVD(n_components, random_state=0), Normalizer())
     svd.fit(vectors)
-    latent = svd.transform(words.transform(replay.questions))
-    return np.hstack([latent, lexical_features(replay.questions)])
+    return np.hstack([svd.transform(words.transform(replay.questions)), lexical])

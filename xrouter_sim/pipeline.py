@@ -17,6 +17,7 @@ from responses_db import LabError
 from responses_db.store import versions
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.evaluation import bench
+from xrouter_sim.files import written_whole
 from xrouter_sim.replay import Ints, Replay, cost_unit
 from xrouter_sim.routers import BASELINES
 from xrouter_sim.routers.base import Router
@@ -72,12 +73,16 @@ def run(task: Task) -> bool:
     seconds = {"train": time.perf_counter() - clock}
     clock = time.perf_counter()
     task.say(f"playing {len(test)} test queries at {len(bench.SETTINGS)} λ with {1 + len(others)} routers")
+    # The manifest goes first and comes last: without it a folder is no run, so old and new files never mix.
+    for name in ("manifest.json", "training.parquet"):
+        (task.out / name).unlink(missing_ok=True)
     _write_decisions(task, [router, *others], replay, test, unit)
     if curve is not None:
         _write_parquet(pl.DataFrame(curve, infer_schema_length=None), task.out / "training.parquet")
     seconds["evaluate"] = time.perf_counter() - clock
     manifest = _manifest(task, replay, [router, *others], unit, started, seconds)
-    _write_text(json.dumps(manifest, indent=2, ensure_ascii=False), task.out / "manifest.json")
+    with written_whole(task.out / "manifest.json") as fresh:
+        fresh.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return True
 
 
@@ -172,12 +177,5 @@ def _manifest(
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    fresh = path.with_suffix(".new")
-    frame.write_parquet(fresh, compression="zstd")
-    fresh.replace(path)
-
-
-def _write_text(text: str, path: Path) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text + "\n")
-    fresh.replace(path)
+    with written_whole(path) as fresh:
+        frame.write_parquet(fresh, compression="zstd")

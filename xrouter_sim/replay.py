@@ -140,9 +140,12 @@ def _check_cells(cells: pl.DataFrame, path: str | Path) -> None:
     unpriced = cells.filter(pl.col("cost_usd").is_null() & (pl.col("status") != "failed"))
     if not unpriced.is_empty():
         models = unpriced["model_id"].unique().sort()
+        cure = f"add price cards with `xrouter-sim import prices FILE.toml --db {path}`"
+        if (unpriced["tokens"] < 0).any():
+            cure = "their tokens are unknown too, so import them again with a cost_usd or with token counts"
         raise LabError(
             f"{path}: cost unknown for {', '.join(models.head(4))}{' …' if len(models) > 4 else ''} "
-            f"({unpriced.height} responses): add price cards with `xrouter-sim import prices FILE.toml --db {path}`"
+            f"({unpriced.height} responses): {cure}"
         )
 
 

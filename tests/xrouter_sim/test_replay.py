@@ -62,7 +62,7 @@ def test_a_query_without_every_answer_is_left_out_and_counted(store):
 def test_an_unknown_cost_is_an_error_that_names_the_model(store):
     with ResponseStore(store, write=True) as opened:
         add(opened, "d/1", "b", 1, "5", "5", 0.0, cost=None)
-    with pytest.raises(LabError, match=r"cost unknown for b \(1 responses\): add price cards"):
+    with pytest.raises(LabError, match=r"cost unknown for b \(1 responses\): their tokens are unknown too"):
         Replay.load(store)
 
 

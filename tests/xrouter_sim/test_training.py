@@ -151,3 +151,19 @@ def test_a_stopped_training_is_not_lost_and_resumes_to_the_same_weights(tiny_sto
     subprocess.run([*command, "--out", str(tmp_path / "b")], check=True)
     resumed, straight = (pl.read_parquet(tmp_path / name / "decisions.parquet") for name in "ab")
     assert resumed.equals(straight)
+
+
+@pytest.mark.parametrize("router", ["rl", "table"])
+def test_a_full_disk_is_one_clear_line_and_leaves_no_half_run(tiny_store, tmp_path, router):
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from xrouter_sim.cli import main; main()"
+    command = ["train", router, "--db", str(tiny_store), "--out", str(tmp_path / "run"), "--updates", "1", "--quiet"]
+    done = subprocess.run([sys.executable, "-c", limit, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "free some disk space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "run").glob("*.new"))
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output

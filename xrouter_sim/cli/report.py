@@ -28,6 +28,9 @@ REPLICATES = click.option(
     show_default=True,
     help="Bootstrap samples of the queries.",
 )
+SINGLES_SHOWN = 3
+"""Rows of single models in the terminal's table, beside the most accurate one; the report and --json have all."""
+
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 
 
@@ -37,11 +40,18 @@ SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed
 @AT
 @REPLICATES
 @SEED
+@click.option("--all", "every", is_flag=True, help="List every single model, not only the best ones.")
 @click.option(
     "--json", "as_json", is_flag=True, help='Print one JSON object; every figure is {"value", "low", "high"}.'
 )
 def evaluate(
-    runs: tuple[Path, ...], reference: str | None, at: float | None, replicates: int, seed: int, as_json: bool
+    runs: tuple[Path, ...],
+    reference: str | None,
+    at: float | None,
+    replicates: int,
+    seed: int,
+    every: bool,
+    as_json: bool,
 ) -> None:
     """Compare the routers of a run, with 95% intervals.
 
@@ -70,7 +80,7 @@ def evaluate(
         click.echo(json.dumps(_json(loaded, found, replicates, seed), ensure_ascii=False, allow_nan=False))
         return
     for run, summary in zip(loaded, found, strict=True):
-        _print_run(run, summary)
+        _print_run(run, summary, every)
     for line in _between(loaded, found, replicates, seed):
         click.echo(line)
 
@@ -146,13 +156,13 @@ def _between(runs: list["Run"], summaries: list["RunSummary"], replicates: int, 
     return between_runs(runs, summaries[0].at, replicates, seed)
 
 
-def _print_run(run: "Run", summary: "RunSummary") -> None:
+def _print_run(run: "Run", summary: "RunSummary", every: bool) -> None:
     from xrouter_sim.evaluation.words import provenance_words, verdicts
 
     seeds = "1 seed" if summary.seeds == 1 else f"{summary.seeds} seeds"
     click.echo(f"{summary.name}: {summary.queries:,} test queries, {seeds}, cost unit {run.cost_unit:g} USD")
     click.echo(provenance_words(run.manifest) + "\n")
-    click.echo(_table(summary))
+    click.echo(_table(summary, every))
     click.echo(
         f"\nRouters by reward at λ={summary.at:g}; acc and USD/1k (cost of 1,000 queries) at λ={summary.at:g}. "
         "± is half of the 95% interval (--json has both ends).\n"
@@ -163,11 +173,13 @@ def _print_run(run: "Run", summary: "RunSummary") -> None:
     click.echo()
 
 
-def _table(summary: "RunSummary") -> str:
-    """The comparison as aligned text, one router a line."""
+def _table(summary: "RunSummary", every: bool) -> str:
+    """The comparison as aligned text, one router a line; of the single models only the best ones unless `every`."""
     lams = list(summary[summary.reference].headline.reward)
     head = ["router", "kind", "acc", "USD/1k", *(f"R(λ={lam:g})" for lam in lams), "AIQ", "Δ"]
-    lines = [head, *(_line(row, lams, summary) for row in summary.ranked())]
+    rows = summary.ranked()
+    shown = rows if every else _without_poor_singles(rows, {summary.reference, f"always:{summary.best_model}"})
+    lines = [head, *(_line(row, lams, summary) for row in shown)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
         "  ".join(
@@ -175,7 +187,13 @@ def _table(summary: "RunSummary") -> str:
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
-    )
+    ) + (f"\n… and {len(rows) - len(shown)} more single models (--all)" if len(shown) < len(rows) else "")
+
+
+def _without_poor_singles(rows: "list[RouterSummary]", keep: set[str]) -> "list[RouterSummary]":
+    singles = [row.router for row in rows if row.router.startswith("always:")]
+    dropped = set(singles[SINGLES_SHOWN:]) - keep
+    return [row for row in rows if row.router not in dropped]
 
 
 def _line(row: "RouterSummary", lams: list[float], summary: "RunSummary") -> list[str]:
@@ -199,4 +217,5 @@ def _plus_minus(figure: "Figure", digits: int = 3) -> str:
         return "–"
     if figure.low is None or figure.high is None:
         return f"{figure.value:.{digits}f}"
-    return f"{figure.value:.{digits}f} ±{(figure.high - figure.low) / 2:.{digits}f}"
+    half = f"{(figure.high - figure.low) / 2:.{digits}f}"
+    return f"{figure.value:.{digits}f} ±{half.removeprefix('0')}"

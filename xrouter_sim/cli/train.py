@@ -91,7 +91,8 @@ class Progress:
     """A bar over the updates, and Ctrl-C or SIGTERM turned into a stop after the update in progress."""
 
     def __init__(self, updates: int, silent: bool) -> None:
-        self.updates, self.silent, self.stop = updates, silent, False
+        self.updates, self.silent = updates, silent
+        self.training, self.stop = False, False
         self.bar: Any = None
 
     def __enter__(self) -> "Progress":
@@ -105,12 +106,14 @@ class Progress:
             signal.signal(number, handler)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
-            raise KeyboardInterrupt  # asked twice: at once
+        if self.stop or not self.training:
+            raise KeyboardInterrupt  # asked twice, or while there is no update to finish: at once
         self.stop = True
+        click.echo("\nstopping after this update (Ctrl-C again: at once)", err=True)
 
     def say(self, line: str) -> None:
         """A line about what happens now."""
+        self.training = False
         if not self.silent:
             if self.bar is not None:
                 self.bar.close()
@@ -119,6 +122,7 @@ class Progress:
 
     def after_update(self, trainer: "Trainer") -> bool:
         """Move the bar; true when the user has asked to stop."""
+        self.training = True
         if not self.silent:
             from tqdm import tqdm
 

@@ -32,7 +32,8 @@ class Profile:
     outage_episodes: int = 50
     attempts: int = 3
     """Attempts a call, the first included; truncated and refused answers are not tried again."""
-    timeout_s: float = 60.0
+    timeout_s: float = 600.0
+    """How long an injected timeout takes: the default of the common clients."""
     error_s: float = 1.0
     """How long a rate limit or a server error takes to come back."""
     backoff_s: float = 1.0

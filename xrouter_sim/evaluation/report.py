@@ -23,6 +23,7 @@ from xrouter_sim.evaluation.statistics import REPLICATES, Figure, differs, signe
 from xrouter_sim.evaluation.style import CSS, LIGHT, Drawing
 from xrouter_sim.evaluation.summary import RouterSummary, RunSummary, summarise
 from xrouter_sim.evaluation.words import between_runs, is_simulated, money, provenance_words, verdicts
+from xrouter_sim.files import written_whole
 
 PICTURE_WIDTH = 760  # px
 SUFFIXES = (".svg", ".png")
@@ -103,7 +104,8 @@ def write_report(
     )
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    with written_whole(out) as fresh:
+        fresh.write_text(page, encoding="utf-8")
 
 
 def save_picture(path: str | Path, out: str | Path, *, reference: str | None = None, at: float | None = None) -> None:
@@ -117,10 +119,11 @@ def save_picture(path: str | Path, out: str | Path, *, reference: str | None = N
     summary = summarise(load_run(path), reference=reference, at=at, replicates=100)
     chart = frontier(summary, LIGHT, narrow=False).properties(width=PICTURE_WIDTH, background=LIGHT.paper)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix.lower() == ".svg":
-        out.write_text(vl_convert.vegalite_to_svg(chart.to_json(), vl_version=_vega_lite()), encoding="utf-8")
-    else:
-        out.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), vl_version=_vega_lite(), scale=2))
+    with written_whole(out) as fresh:
+        if out.suffix.lower() == ".svg":
+            fresh.write_text(vl_convert.vegalite_to_svg(chart.to_json(), vl_version=_vega_lite()), encoding="utf-8")
+        else:
+            fresh.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), vl_version=_vega_lite(), scale=2))
 
 
 def _section(number: int, run: Run, summary: RunSummary, kept: Sequence[Kept]) -> dict[str, Any]:

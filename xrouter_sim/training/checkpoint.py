@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from responses_db import LabError
+from xrouter_sim.files import written_whole
 from xrouter_sim.training.rl import Trainer, config_as_dict
 
 FILE = "checkpoint.safetensors"
@@ -33,9 +34,8 @@ def save(trainer: Trainer, folder: Path, store_hash: str) -> None:
         "store_hash": store_hash,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"{FILE}.new"
-    save_file(tensors, fresh, metadata={"facts": json.dumps(facts)})
-    fresh.replace(folder / FILE)
+    with written_whole(folder / FILE) as fresh:
+        save_file(tensors, fresh, metadata={"facts": json.dumps(facts)})
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

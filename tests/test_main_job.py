@@ -31,8 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_store_holds_every_answer_and_says_that_it_is_simulated(folder: Path) -> None:
     info = json.loads(xrouter_sim("store", "info", "--json", folder=folder))
-    assert info["queries"]["total"] if isinstance(info["queries"], dict) else info["queries"] == 60
-    assert set(info["provenance"]) == {"simulated"}
+    assert info["counts"]["queries"] == 60
+    assert info["coverage"]["share"] == 1.0
+    assert info["provenance"] == {"simulated": info["counts"]["responses"]}
 
 
 def test_the_run_compares_the_router_with_every_baseline_on_the_same_queries(folder: Path) -> None:

@@ -64,12 +64,13 @@ def run(task: Task) -> bool:
     task.say(f"fitting {router.name} and {len(others)} baselines on {len(train)} training queries")
     for each in (router, *others):
         each.fit(replay, train, unit, task.config.seed)
-    curve = None
+    curve, training = None, {}
     if isinstance(router, RLRouter):
         trainer = Trainer(router, replay, train, unit, task.config)
         if not _train(task, trainer, str(replay.store["content_hash"])):
             return False
         curve = trainer.curve
+        training = {"chosen_update": trainer.best_update, "validation_reward": trainer.best_reward}
     seconds = {"train": time.perf_counter() - clock}
     clock = time.perf_counter()
     task.say(f"playing {len(test)} test queries at {len(bench.SETTINGS)} λ with {1 + len(others)} routers")
@@ -80,7 +81,7 @@ def run(task: Task) -> bool:
     if curve is not None:
         _write_parquet(pl.DataFrame(curve, infer_schema_length=None), task.out / "training.parquet")
     seconds["evaluate"] = time.perf_counter() - clock
-    manifest = _manifest(task, replay, [router, *others], unit, started, seconds)
+    manifest = _manifest(task, replay, [router, *others], unit, started, seconds) | {"training": training}
     with written_whole(task.out / "manifest.json") as fresh:
         fresh.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return True
@@ -136,7 +137,7 @@ def _train(task: Task, trainer: Trainer, store_hash: str) -> bool:
         return stop
 
     finished = trainer.run(task.batch_size, after_update)
-    trainer.router.network.load_state_dict(trainer.final_weights())
+    trainer.router.network.load_state_dict(trainer.best)
     return finished
 
 

@@ -101,9 +101,9 @@ def test_the_prior_of_a_training_query_does_not_know_its_own_grade():
     features = np.zeros((300, 1))
     blind = tiny_replay(300)
     query = TRAIN[0]
-    before = fit_prior(blind, TRAIN, features).score[query]
+    before = fit_prior(blind, TRAIN, features, UNIT).score[query]
     blind.score[query] = 1.0 - blind.score[query]
-    assert np.allclose(fit_prior(blind, TRAIN, features).score[query], before)
+    assert np.allclose(fit_prior(blind, TRAIN, features, UNIT).score[query], before)
 
 
 def test_decisions_can_be_added_up_again():
@@ -112,3 +112,9 @@ def test_decisions_can_be_added_up_again():
     paid = frame["calls"].list.eval(pl.element().struct.field("cost")).list.sum()
     assert np.allclose(paid, frame["cost_usd"])
     assert np.allclose(frame["reward"], frame["score"] * (1 - np.minimum(0.2 * frame["cost_usd"] / UNIT, 1)))
+
+
+def test_the_untrained_rule_spends_nothing_more_where_nothing_can_be_won():
+    episodes = played("rl", 1e6)
+    assert (episodes.arm[:, 0] == 0).all()
+    assert (episodes.n_slots == 1).all()

@@ -18,6 +18,7 @@ from xrouter_sim.engine.rollout import play
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import cost_unit
 from xrouter_sim.routers.fixed import Random
+from xrouter_sim.routers.prior import is_better
 from xrouter_sim.routers.rl import RLRouter
 from xrouter_sim.training.rl import Config, Trainer, penalties
 
@@ -44,18 +45,38 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def test_the_same_seed_gives_the_same_weights_in_any_batch_size():
-    assert same(trained().final_weights(), trained(batch_size=256).final_weights())
+    first, second = trained(), trained(batch_size=256)
+    assert same(first.average, second.average)
+    assert same(first.best, second.best)
 
 
 def test_another_seed_gives_other_weights():
-    assert not same(trained().final_weights(), trained(Config(**vars(QUICK) | {"seed": 1})).final_weights())
+    assert not same(trained().average, trained(Config(**vars(QUICK) | {"seed": 1})).average)
+
+
+def test_training_that_shows_no_gain_leaves_the_rule_as_it_was():
+    made = trainer(Config(**vars(QUICK) | {"learning_rate": 0.0, "warm_up_states": 0}))
+    untrained = {name: value.clone() for name, value in made.router.weights().items()}
+    made.run(4096, lambda _: False)
+    assert made.best_update == 0
+    assert same(made.best, untrained)
+
+
+def test_a_gain_counts_when_it_is_more_than_luck_and_harms_no_penalty():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (5, 400))
+    assert is_better(noise + 0.05)
+    assert not is_better(np.zeros((5, 400)))
+    harmful = noise + 0.05
+    harmful[2] -= 0.1
+    assert not is_better(harmful)
 
 
 def test_training_beats_chance_on_test_queries():
     made = trained()
     test = made.replay.indices("test")
     penalty = np.full(len(test), 0.5)
-    made.router.network.load_state_dict(made.final_weights())
+    made.router.network.load_state_dict(made.average)
     learned = play(made.router.act, made.calm, test, test, penalty)
     chance = Random()
     chance.fit(made.replay, made.train_queries, made.calm.cost_unit, 0)

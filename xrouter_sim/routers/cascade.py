@@ -35,7 +35,7 @@ class Cascade(Router):
 
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
         self.model_of_arm = replay.model_of_arm
-        self.prior = fit_prior(replay, queries, text_features(replay, queries)).score
+        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit).score
         key = np.arange(len(queries))
         sample = draw(seed, Purpose.SAMPLE, key[:, None], np.arange(replay.arms)) % replay.samples[queries].astype("u8")
         drawn = (queries[:, None], np.arange(replay.arms), sample.astype(np.int64))

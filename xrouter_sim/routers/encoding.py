@@ -27,7 +27,7 @@ class Encoder:
     def __init__(self, replay: Replay, queries: Ints, cost_unit: float) -> None:
         """`queries` [n] training indices; `cost_unit` in USD."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
-        self.prior = fit_prior(replay, queries, text_features(replay, queries))
+        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
         self.mean_score = replay.mean_score[queries].mean(axis=0)
         seen = replay.sample_mask[queries][..., None]
         evidence = np.where(seen, replay.evidence[queries], np.nan)

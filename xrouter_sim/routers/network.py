@@ -16,6 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+FRUGALITY = 1e-4
+"""Reward that one cost unit is worth beside λ: where nothing can be won any more, nothing more is spent."""
+
 
 @dataclass
 class State:
@@ -108,7 +111,7 @@ def _rule_values(state: State, chance: Tensor) -> tuple[Tensor, Tensor]:
     spent = (state.penalty * state.spent)[:, None]
     select = chance * (1.0 - spent).clamp(min=0.0)
     call = chance * (1.0 - spent - state.penalty[:, None] * state.expected_cost).clamp(min=0.0)
-    return call, select
+    return call - FRUGALITY * state.expected_cost, select
 
 
 def _agreement(answer: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,8 @@ def save(trainer: Trainer, folder: Path, store_hash: str) -> None:
     facts = {
         "config": config_as_dict(trainer.config),
         "update": trainer.update,
-        "best_reward": trainer.best_reward if trainer.curve else None,
+        "best_reward": trainer.best_reward,
+        "best_update": trainer.best_update,
         "curve": trainer.curve,
         "store_hash": store_hash,
     }
@@ -68,4 +69,4 @@ def restore(trainer: Trainer, folder: Path) -> None:
     groups = trainer.optimiser.state_dict()["param_groups"]
     trainer.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     trainer.update, trainer.curve = facts["update"], facts["curve"]
-    trainer.best_reward = float("-inf") if facts["best_reward"] is None else facts["best_reward"]
+    trainer.best_reward, trainer.best_update = facts["best_reward"], facts["best_update"]

@@ -24,6 +24,7 @@ from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.simulator import NO_CALL, Action, Episodes, Final, Observation, Simulator
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.network import Output, State
+from xrouter_sim.routers.prior import PENALTIES_ON_COST, is_better
 from xrouter_sim.routers.rl import RLRouter, to_action
 
 TRAINING_KEYS = 1_000_000_000
@@ -83,7 +84,8 @@ class Trainer:
         self.calm = Simulator(replay, Profile(), config.seed, cost_unit)
         self.optimiser = self._optimiser()
         self.average = {name: value.clone() for name, value in router.weights().items()}
-        self.best, self.best_reward = self.average, -np.inf
+        self.rule_reward = self._validation_reward(router.weights())
+        self.best, self.best_reward, self.best_update = self.average, float(self.rule_reward.mean()), 0
         self.update = 0
         self.curve: list[dict[str, Any]] = []
 
@@ -139,7 +141,7 @@ class Trainer:
         self.update += 1
         self.curve.append(self._row(episodes, entropy))
         if self.update % config.validate_every == 0 or self.update == config.updates:
-            self.validate(batch_size)
+            self.validate()
 
     def collect(self, batch_size: int) -> tuple[Transitions, Episodes]:
         """Play this update's groups with the current policy, sampling its actions."""
@@ -206,25 +208,25 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.router.network.parameters(), 1.0, foreach=False)
         optimiser.step()
 
-    def validate(self, batch_size: int) -> None:
-        """Mean reward of the averaged weights on the validation queries over the curve's λ; keeps the best so far."""
+    def validate(self) -> None:
+        """Play the validation queries with the averaged weights; keep them if they are the best so far.
+
+        They must also beat the untrained rule by more than luck: what training cannot show, it does not change.
+        """
+        reward = self._validation_reward(self.average)
+        self.curve[-1]["validation_reward"] = float(reward.mean())
+        if reward.mean() > self.best_reward and is_better(reward - self.rule_reward):
+            self.best = {name: value.clone() for name, value in self.average.items()}
+            self.best_reward, self.best_update = float(reward.mean()), self.update
+
+    def _validation_reward(self, weights: dict[str, Tensor]) -> Floats:
+        """[λ, n] reward on the validation queries (the training queries where there are none), in the calm world."""
         queries = self.validation_queries if len(self.validation_queries) else self.train_queries
-        penalty = np.repeat(VALIDATION_PENALTIES, len(queries))
-        query = np.tile(queries, len(VALIDATION_PENALTIES))
-        with self.averaged():
-            played = play(self.router.act, self.calm, query, query, penalty, batch_size)
-        reward = float(played.reward.mean())
-        self.curve[-1]["validation_reward"] = reward
-        if reward > self.best_reward:
-            self.best, self.best_reward = {name: value.clone() for name, value in self.average.items()}, reward
-
-    def final_weights(self) -> dict[str, Tensor]:
-        """The weights to act with: the best on the validation queries, before the first validation the average."""
-        return self.best if self.best_reward > -np.inf else self.average
-
-    def averaged(self) -> "Swapped":
-        """With this, the router acts with the averaged weights."""
-        return Swapped(self.router.network, self.average)
+        penalty = np.repeat(PENALTIES_ON_COST, len(queries))
+        query = np.tile(queries, len(PENALTIES_ON_COST))
+        with Swapped(self.router.network, weights):
+            played = play(self.router.act, self.calm, query, query, penalty)
+        return played.reward.reshape(len(PENALTIES_ON_COST), -1)
 
     def _queries(self, key: Ints) -> Ints:
         place = uniform(self.config.seed, Purpose.QUERY, key) * len(self.train_queries)
@@ -251,9 +253,6 @@ class Trainer:
             "entropy": entropy,
             "validation_reward": None,
         }
-
-
-VALIDATION_PENALTIES = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 20.0])
 
 
 class Swapped:

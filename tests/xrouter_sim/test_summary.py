@@ -148,13 +148,22 @@ def test_runs_on_the_same_queries_are_compared_in_pairs(folder: Path, tmp_path: 
 
 
 def test_evaluate_prints_a_table_verdicts_and_provenance(folder: Path) -> None:
-    result = CliRunner().invoke(main, ["evaluate", str(folder), "--replicates", "200"])
+    result = CliRunner().invoke(main, ["evaluate", str(folder), "--all", "--replicates", "200"])
     assert result.exit_code == 0, result.output
     assert "SIMULATED" in result.output
     assert "R(λ=0.5)" in result.output
     for router in KINDS:
         assert f"\n{router} " in result.output
     assert "\n- rl earns" in result.output
+
+
+def test_evaluate_folds_poor_single_models_away_but_says_so(folder: Path, summary: RunSummary) -> None:
+    result = CliRunner().invoke(main, ["evaluate", str(folder), "--replicates", "200"])
+    singles = [row.router for row in summary.ranked() if row.router.startswith("always:")]
+    hidden = [single for single in singles if f"\n{single} " not in result.output]
+    assert hidden
+    assert f"… and {len(hidden)} more single models (--all)" in result.output
+    assert f"\nalways:{summary.best_model} " in result.output
 
 
 def test_evaluate_json_holds_the_same_figures_and_no_nan(folder: Path, summary: RunSummary) -> None:

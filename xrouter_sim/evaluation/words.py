@@ -38,7 +38,11 @@ def is_simulated(manifest: Mapping[str, Any]) -> bool:
 
 def verdicts(summary: RunSummary) -> list[str]:
     """The answers first: a few sentences, each with its interval."""
-    return [line for line in (*_rivals(summary), _itself(summary), _regret(summary), _savings(summary)) if line]
+    return [
+        line
+        for line in (*_rivals(summary), _frontier(summary), _itself(summary), _regret(summary), _savings(summary))
+        if line
+    ]
 
 
 def between_runs(runs: Sequence[Run], at: float, replicates: int, seed: int) -> list[str]:
@@ -80,6 +84,14 @@ def money(usd: float | None) -> str:
         return "$0"
     digits = max(0, 2 - int(f"{abs(usd):e}".split("e")[1]))
     return f"${usd:,.{digits}f}"
+
+
+def _frontier(summary: RunSummary) -> str:
+    """AIQ against the best router that makes one call: the whole curve, not one setting of it."""
+    best = summary.best_one_call.get("aiq")
+    if best is None:
+        return ""
+    return f"Over the whole cost range: {verdict(summary.reference, 'AIQ', best.router, best.difference)}."
 
 
 def _itself(summary: RunSummary) -> str:

@@ -125,7 +125,7 @@ def cost_unit(replay: Replay, queries: Ints) -> float:
     cost = replay.mean_cost[queries]
     unit = float(np.quantile(cost[:, cost.mean(axis=0).argmax()], 0.95))
     if unit <= 0:
-        raise LabError(f"{replay.store['path']}: every call is free, so there is nothing to trade against quality")
+        raise LabError(f"{replay.store['path']}: every call is free, nothing to route for: import costs or price cards")
     return unit
 
 

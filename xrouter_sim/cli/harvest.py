@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from responses_db.recorder import Tally
 
 
-@click.command()
+@click.command(short_help="Ask models many queries once, and keep the graded answers.")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--db",

@@ -85,7 +85,7 @@ def evaluate(
         click.echo(line)
 
 
-@click.command()
+@click.command(short_help="Write a self-contained page on one or several runs.")
 @RUNS
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, e.g. report.html.")
 @click.option(

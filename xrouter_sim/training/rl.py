@@ -85,7 +85,7 @@ class Trainer:
         self.optimiser = self._optimiser()
         self.average = {name: value.clone() for name, value in router.weights().items()}
         self.rule_reward = self._validation_reward(router.weights())
-        self.best, self.best_reward, self.best_update = self.average, float(self.rule_reward.mean()), 0
+        self.best, self.best_reward, self.best_update = dict(self.average), float(self.rule_reward.mean()), 0
         self.update = 0
         self.curve: list[dict[str, Any]] = []
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from xrouter_sim.evaluation.decisions import SCHEMA
-from xrouter_sim.evaluation.metrics import reward
+from xrouter_sim.reward import reward
 
 COST_UNIT = 0.01
 SETTINGS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 20.0, 80.0)

@@ -1,6 +1,7 @@
 """Metrics: pinned values, the published figures, and what must hold for any router."""
 
 import doctest
+import sys
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import SHARED_DATA
 from xrouter_sim.evaluation import metrics
-from xrouter_sim.evaluation.metrics import aiq, aiq_code_form, cost_to_reach, ndch, reward
+from xrouter_sim.evaluation.metrics import aiq, aiq_code_form, cost_to_reach, ndch
+from xrouter_sim.reward import reward
 
 LEVELS = st.integers(0, 20).map(lambda n: n / 20)
 COSTS = st.integers(1, 1000).map(lambda n: n / 1e5)
@@ -24,6 +26,8 @@ def axes(points: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_worked_examples() -> None:
     assert doctest.testmod(metrics).failed == 0
+    assert doctest.testmod(sys.modules[reward.__module__]).attempted == 1
+    assert doctest.testmod(sys.modules[reward.__module__]).failed == 0
 
 
 def test_reward_is_gated_by_success_and_never_negative() -> None:

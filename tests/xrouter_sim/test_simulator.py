@@ -7,7 +7,8 @@ from responses_db import LabError
 from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.engine.profile import Profile, built_in_names
 from xrouter_sim.engine.rollout import BLOCK, play
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Outcome, Simulator, reward
+from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Outcome, Simulator
+from xrouter_sim.reward import reward
 from xrouter_sim.routers.fixed import Always, Random
 
 UNIT = 0.002

@@ -19,11 +19,11 @@ from enum import IntEnum
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.randomness import Purpose, draw, normal, uniform
 from xrouter_sim.replay import Bools, Floats, Ints, Replay
+from xrouter_sim.reward import reward
 
 
 class Outcome(IntEnum):
@@ -309,8 +309,3 @@ class Simulator:
         episodes.reward[rows] = reward(
             episodes.score[rows], episodes.cost[rows], episodes.penalty[rows], self.cost_unit
         )
-
-
-def reward(score: Floats, cost_usd: Floats, penalty: npt.ArrayLike, cost_unit: float) -> Floats:
-    """Success-gated, cost-aware reward (xRouter, arXiv 2510.08439, K = 1): score · (1 − min(λ · cost / unit, 1))."""
-    return score * (1.0 - np.minimum(np.asarray(penalty) * cost_usd / cost_unit, 1.0))

@@ -1,4 +1,4 @@
-"""Rewards, cost–quality curves and behaviours of routers: pure functions on NumPy arrays.
+"""Cost–quality curves and behaviours of routers: pure functions on NumPy arrays.
 
 A router's *points* are its mean cost and mean score over the test queries, one point a setting of its dial.
 Every curve function takes points in the last axis, shape (…, K), in any order, and works on all leading axes at
@@ -18,20 +18,6 @@ BEHAVIOURS = ("single call", "escalate", "parallel", "direct", "none")
 
 TRAITS = ("escalate", "parallel", "select", "vote", "none")
 """What an episode can have about it; an episode may have several of them, or none (see `traits`)."""
-
-
-def reward(score: ArrayLike, cost_usd: ArrayLike, lam: ArrayLike, cost_unit: float) -> Array:
-    """The success-gated reward, score · (1 − min(λ · cost / cost_unit, 1)), in [0, 1].
-
-    No success, no reward; on success cheaper is better (xRouter, arXiv 2510.08439, with K = 1). `score` in [0, 1],
-    `cost_usd` and `cost_unit` in USD, `lam` ≥ 0; they broadcast.
-
-    >>> reward([1.0, 1.0, 0.0], [0.001, 0.02, 0.001], 2.0, 0.01).round(3).tolist()
-    [0.8, 0.0, 0.0]
-    """
-    spent = np.asarray(lam, dtype=float) * np.asarray(cost_usd, dtype=float) / cost_unit
-    earned: Array = np.asarray(score, dtype=float) * (1.0 - np.minimum(spent, 1.0))
-    return earned
 
 
 def ndch(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:

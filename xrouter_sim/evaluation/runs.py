@@ -12,9 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from responses_db.errors import LabError
-from xrouter_sim.evaluation import metrics
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.evaluation.metrics import Array
+from xrouter_sim.reward import reward
 
 MAY_BE_NULL = {"answered_by", "latency_s"}
 REWARD_TOLERANCE = 1e-4  # engines may compute in single precision
@@ -199,7 +199,7 @@ def _decisions(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
 
 def _check_rewards(decisions: pl.DataFrame, cost_unit: float, path: Path) -> None:
     """A documented reward that is not the one in the data would make every table a lie."""
-    due = metrics.reward(decisions["score"], decisions["cost_usd"], decisions["setting"], cost_unit)
+    due = reward(decisions["score"], decisions["cost_usd"], decisions["setting"], cost_unit)
     wrong = np.flatnonzero(np.abs(due - decisions["reward"].to_numpy()) > REWARD_TOLERANCE)
     if wrong.size:
         row = int(wrong[0])

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation, reward
+from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
 from xrouter_sim.replay import Bools, Floats, Ints, Replay
+from xrouter_sim.reward import reward
 
 Kind = Literal["fixed", "single-shot", "sequential", "rl", "oracle"]
 

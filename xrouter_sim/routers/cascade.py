@@ -11,9 +11,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from xrouter_sim.engine.randomness import Purpose, draw
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation, reward
+from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
 from xrouter_sim.features import text_features
 from xrouter_sim.replay import Floats, Ints, Replay
+from xrouter_sim.reward import reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 from xrouter_sim.routers.prior import fit_prior
 

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator, reward
+from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator
 from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.reward import reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 
 

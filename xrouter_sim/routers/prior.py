@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xrouter_sim.engine.randomness import Purpose, draw
-from xrouter_sim.engine.simulator import reward
 from xrouter_sim.replay import Floats, Ints, Replay
+from xrouter_sim.reward import reward
 
 PENALTIES = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 SHRINKAGE = 2.0

@@ -1,0 +1,18 @@
+"""The success-gated, cost-aware reward: the one definition that engine, routers, training and evaluation share."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def reward(score: ArrayLike, cost_usd: ArrayLike, penalty: ArrayLike, cost_unit: float) -> NDArray[np.float64]:
+    """score · (1 − min(λ · cost / cost_unit, 1)), in [0, 1] (xRouter, arXiv 2510.08439, with K = 1).
+
+    No success, no reward; on success cheaper is better. `score` in [0, 1], `cost_usd` and `cost_unit` in USD, `penalty`
+    is λ ≥ 0; they broadcast.
+
+    >>> reward([1.0, 1.0, 0.0], [0.001, 0.02, 0.001], 2.0, 0.01).round(3).tolist()
+    [0.8, 0.0, 0.0]
+    """
+    spent = np.asarray(penalty, np.float64) * np.asarray(cost_usd, np.float64) / cost_unit
+    earned: NDArray[np.float64] = np.asarray(score, np.float64) * (1.0 - np.minimum(spent, 1.0))
+    return earned

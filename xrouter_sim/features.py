@@ -30,8 +30,15 @@ def lexical_features(texts: list[str]) -> Floats:
 def text_features(replay: Replay, queries: Ints, dimensions: int = DIMENSIONS) -> Floats:
     """[Q, ≤ dimensions + 6] latent semantic analysis of the questions (TF-IDF, truncated SVD) beside lexical features.
 
-    Vocabulary and directions come from `queries` ([n] training indices) alone.
+    Vocabulary and directions come from `queries` ([n] training indices) alone. Computed once for all routers.
     """
+    key = ("text features", queries.tobytes(), dimensions)
+    if key not in replay.memo:
+        replay.memo[key] = _fit_text_features(replay, queries, dimensions)
+    return replay.memo[key]
+
+
+def _fit_text_features(replay: Replay, queries: Ints, dimensions: int) -> Floats:
     fitted_on = [replay.questions[q] for q in queries]
     lexical = lexical_features(replay.questions)
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000, ngram_range=(1, 2), dtype=np.float64)

@@ -1,7 +1,7 @@
 """From the store to dense arrays: what every model answered to every query, ready to be played back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +54,7 @@ class Replay:
     status: Ints  # [Q, A, K] index into STATUSES
     evidence: Floats  # [Q, A, K, len(EVIDENCE)]
     store: dict[str, Any]  # path, content_hash, provenance and what was left out: for the manifest
+    memo: dict[object, Floats] = field(default_factory=dict, compare=False, repr=False)  # what several routers compute
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -19,6 +19,7 @@ from xrouter_sim.engine.profile import Profile
 from xrouter_sim.evaluation import bench
 from xrouter_sim.files import written_whole
 from xrouter_sim.replay import Ints, Replay, cost_unit
+from xrouter_sim.reward import SETTINGS
 from xrouter_sim.routers import BASELINES
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Always
@@ -73,7 +74,7 @@ def run(task: Task) -> bool:
         training = {"chosen_update": trainer.best_update, "validation_reward": trainer.best_reward}
     seconds = {"train": time.perf_counter() - clock}
     clock = time.perf_counter()
-    task.say(f"playing {len(test)} test queries at {len(bench.SETTINGS)} λ with {1 + len(others)} routers")
+    task.say(f"playing {len(test)} test queries at {len(SETTINGS)} λ with {1 + len(others)} routers")
     # The manifest goes first and comes last: without it a folder is no run, so old and new files never mix.
     for name in ("manifest.json", "training.parquet"):
         (task.out / name).unlink(missing_ok=True)
@@ -143,7 +144,7 @@ def _train(task: Task, trainer: Trainer, store_hash: str) -> bool:
 
 def _write_decisions(task: Task, routers: list[Router], replay: Replay, test: Ints, unit: float) -> None:
     seed = task.config.seed
-    calm = bench.decide(routers, replay, test, Profile(), bench.SETTINGS, seed, unit, task.batch_size)
+    calm = bench.decide(routers, replay, test, Profile(), SETTINGS, seed, unit, task.batch_size)
     _write_parquet(calm, task.out / "decisions.parquet")
     frames = []
     for name in bench.ROBUSTNESS_PROFILES:
@@ -165,7 +166,7 @@ def _manifest(
         "seed": task.config.seed,
         "store": replay.store | {"queries": splits, "models": replay.model_ids, "prompt_styles": replay.prompt_styles},
         "cost_unit_usd": unit,
-        "settings": list(bench.SETTINGS),
+        "settings": list(SETTINGS),
         "features": {"query": "TF-IDF and truncated SVD of the question, lexical counts (no language model)"},
         "profile": Profile().as_dict(),
         "robustness_profiles": {name: Profile.load(name).as_dict() for name in bench.ROBUSTNESS_PROFILES},

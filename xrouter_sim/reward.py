@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+SETTINGS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0)
+"""λ at which every router is evaluated: from cost does not matter to only the cheapest will do."""
+
 
 def reward(score: ArrayLike, cost_usd: ArrayLike, penalty: ArrayLike, cost_unit: float) -> NDArray[np.float64]:
     """score · (1 − min(λ · cost / cost_unit, 1)), in [0, 1] (xRouter, arXiv 2510.08439, with K = 1).

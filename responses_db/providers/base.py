@@ -23,12 +23,9 @@ class Price:
 
     def cost(self, input_tokens: int | None, output_tokens: int | None, cached_tokens: int | None) -> float | None:
         """USD for one call, as the store's `graded` view has it; None when a price or a count is unknown."""
-        prices = self.input_usd_per_mtok, self.output_usd_per_mtok
-        if None in prices or input_tokens is None or output_tokens is None:
+        input_price, output_price = self.input_usd_per_mtok, self.output_usd_per_mtok
+        if input_price is None or output_price is None or input_tokens is None or output_tokens is None:
             return None
-        input_price, output_price = prices
-        assert input_price is not None
-        assert output_price is not None
         cached = cached_tokens or 0
         cached_price = input_price if self.cached_input_usd_per_mtok is None else self.cached_input_usd_per_mtok
         return ((input_tokens - cached) * input_price + cached * cached_price + output_tokens * output_price) / 1e6

@@ -15,9 +15,6 @@ from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Always
 from xrouter_sim.routers.oracle import Oracle
 
-SETTINGS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0)
-"""λ at which every router is evaluated: from cost does not matter to only the cheapest will do."""
-
 ROBUSTNESS_PROFILES = ("calm", "prices", "failures", "stormy")
 ROBUSTNESS_SETTINGS = (1.0,)
 

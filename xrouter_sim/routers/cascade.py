@@ -14,14 +14,14 @@ from xrouter_sim.engine.randomness import Purpose, draw
 from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
 from xrouter_sim.features import text_features
 from xrouter_sim.replay import Floats, Ints, Replay
-from xrouter_sim.reward import reward
+from xrouter_sim.reward import SETTINGS, reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 from xrouter_sim.routers.prior import fit_prior
 
 CHAIN = 3
 CANDIDATES = 6
 QUANTILES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
-PENALTIES = np.array([0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 40, 80], np.float64)
+PENALTIES = np.array(SETTINGS)
 """λ for which a chain is chosen; others take the nearest one's."""
 
 
@@ -55,9 +55,10 @@ class Cascade(Router):
         self.evidence_mean, self.evidence_scale = evidence.mean(axis=0), evidence.std(axis=0) + 1e-3
         inputs = self._inputs(queries[rows], arm, answer[rows, arm], evidence[rows, arm], before)
         right = score[rows, arm] >= 0.5
-        if right.all() or not right.any():
-            right[0] = not right[0]  # the learner wants two classes
-        self.scorer = LogisticRegression(C=1.0, max_iter=500).fit(inputs, right)
+        # Where all training answers are right, or all are wrong, there is nothing to tell apart.
+        self.always_right = float(right.mean()) if right.all() or not right.any() else None
+        if self.always_right is None:
+            self.scorer = LogisticRegression(C=1.0, max_iter=500).fit(inputs, right)
 
     def _inputs(self, query: Ints, arm: Ints, answer: Ints, evidence: Floats, before: Ints) -> Floats:
         """[n, F] features of an answer, given the answers before it ([n, k], -1 none)."""
@@ -69,6 +70,8 @@ class Cascade(Router):
         return np.hstack([np.log(prior / (1.0 - prior))[:, None], standard, agreement])
 
     def _looks_right(self, query: Ints, arm: Ints, answer: Ints, evidence: Floats, before: Ints) -> Floats:
+        if self.always_right is not None:
+            return np.full(len(query), self.always_right)
         chance: Floats = self.scorer.predict_proba(self._inputs(query, arm, answer, evidence, before))[:, 1]
         return chance
 

@@ -49,7 +49,7 @@ class State:
 class Output:
     """What the network says of B states."""
 
-    logits: Tensor  # [B, 2A] call each arm, then select each arm; -inf where not allowed
+    logits: Tensor  # [B, 2A] call each arm, then select each arm; least float where not allowed
     correct: Tensor  # [B, A] logit of the chance that the arm's answer is right
 
 

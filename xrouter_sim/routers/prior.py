@@ -11,15 +11,15 @@ from xrouter_sim.engine.randomness import Purpose, draw
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.reward import reward
 
-PENALTIES = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+RIDGE_PENALTIES = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+
 SHRINKAGE = 2.0
 """Queries' worth of the overall mean that is mixed into a domain's mean."""
-
 
 FOLDS = 5
 
 PENALTIES_ON_COST = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 20.0])
-"""λ over which candidate priors are compared."""
+"""λ over which candidate priors, and weights in training, are compared."""
 
 Fit = Callable[[npt.NDArray[np.str_], Floats, Floats, Ints], Floats]
 """From domains [Q], features [Q, F], targets [n, T] and training indices [n] to predictions [Q, T]."""
@@ -145,7 +145,8 @@ def ridge(inputs: Floats, targets: Floats, queries: Ints) -> Floats:
         squared: Floats = (errors**2).mean(axis=1)
         return squared
 
-    penalty = PENALTIES[simplest_within_one_standard_error(np.stack([leave_one_out(p) for p in PENALTIES]))]
+    errors = np.stack([leave_one_out(penalty) for penalty in RIDGE_PENALTIES])
+    penalty = RIDGE_PENALTIES[simplest_within_one_standard_error(errors)]
     weights = right.T @ ((singular / (singular**2 + penalty))[:, None] * projected)
     predicted: Floats = target_mean + (inputs - centre) @ weights
     return predicted

@@ -4,9 +4,11 @@ import click
 
 from responses_db.errors import LabError
 from xrouter_sim import __version__
+from xrouter_sim.cli.bench import bench_group
 from xrouter_sim.cli.harvest import harvest
+from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report
-from xrouter_sim.cli.store import import_group, store_group
+from xrouter_sim.cli.store import store_group
 from xrouter_sim.cli.train import train
 
 
@@ -45,5 +47,5 @@ def main() -> None:
     """
 
 
-for command in (harvest, import_group, store_group, train, evaluate, report):
+for command in (harvest, import_group, store_group, train, evaluate, report, bench_group):
     main.add_command(command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from responses_db.errors import LabError
+from xrouter_sim.cli.options import DB, JSON
 
 if TYPE_CHECKING:
     from responses_db.harvest_config import HarvestConfig
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Ask models many queries once, and keep the graded answers.")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--db",
-    type=click.Path(path_type=Path),
-    default=Path("data/responses.duckdb"),
-    show_default=True,
-    help="The store, one DuckDB file.",
-)
+@DB
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
@@ -30,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries: for a quick trial.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at a time, for every provider.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
+@JSON
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def harvest(
     config: Path, db: Path, cache: Path | None, limit: int | None, concurrency: int | None, as_json: bool, quiet: bool

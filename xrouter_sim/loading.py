@@ -36,7 +36,9 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
         cells = store.frame(CELLS_SQL)
         queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
         provenance = store.frame("SELECT provenance, count(*) AS n FROM responses GROUP BY 1 ORDER BY 1")
+        providers = dict(store.frame("SELECT model_id, provider FROM models ORDER BY 1").rows())
         facts = {"path": str(path), "content_hash": store.content_hash(), "provenance": dict(provenance.rows())}
+        facts["providers"] = providers
     _check_cells(cells, path)
     complete, left_out = _complete_queries(cells, queries)
     if complete.is_empty():

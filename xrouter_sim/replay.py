@@ -63,6 +63,12 @@ class Replay:
         return [f"{model}/{style}" for model in self.model_ids for style in self.prompt_styles]
 
     @cached_property
+    def providers(self) -> list[str]:
+        """M: who serves each model, by the store; the model itself where it does not say."""
+        known = self.store.get("providers", {})
+        return [known.get(model, model) for model in self.model_ids]
+
+    @cached_property
     def model_of_arm(self) -> Ints:
         """[A] index into `model_ids`."""
         return np.arange(self.arms) // len(self.prompt_styles)

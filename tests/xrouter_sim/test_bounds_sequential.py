@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrouter_sim.bounds import Cells, informed_sequential, weitzman
+from xrouter_sim.bounds import Cells, foresight, informed_sequential, informed_single, weitzman
+from xrouter_sim.bounds.plans import best_plans
 
 UNIT = 0.01
 
@@ -77,3 +78,83 @@ def test_beyond_the_exact_search_the_optimum_lies_between_floor_and_bound(cells:
 def test_weitzmans_rule_is_the_best_of_all_policies_that_pay_for_every_call(cells: Cells, penalty: float) -> None:
     bound = weitzman(cells, penalty, UNIT)
     assert bound.reward[0] == pytest.approx(brute_force(cells, 0, penalty, gated=False), abs=1e-12)
+
+
+@given(worlds(), PENALTY)
+def test_binary_scores_are_sandwiched_too(cells: Cells, penalty: float) -> None:
+    bound = informed_sequential(cells, penalty, UNIT, max_states=0)
+    optimum = brute_force(cells, 0, penalty, gated=True)
+    assert bound.floor[0] - 1e-9 <= optimum <= bound.reward[0] + 1e-9
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=4),
+    st.integers(1, 12),
+)
+def test_the_best_plan_is_the_best_of_all_orders_of_all_subsets(arms, wealth: int) -> None:
+    p, a, b = (np.array(x, dtype=float) for x in zip(*arms, strict=True))
+    p, a, b = p / 4, a / wealth, b / wealth
+
+    def value(untried: tuple[int, ...], spent: float) -> float:
+        calls = [
+            p[i] * max(0.0, 1 - spent - a[i]) + (1 - p[i]) * value(tuple(j for j in untried if j != i), spent + b[i])
+            for i in untried
+        ]
+        return max([0.0, *calls])
+
+    found = best_plans(p[None], a[None], b[None])
+    assert found.value[0] == found.upper[0] == pytest.approx(value(tuple(range(len(p))), 0.0), abs=1e-9)
+
+
+def test_large_pools_of_certain_costs_are_solved_exactly() -> None:
+    """Sixteen arms, each with chances in quarters: more subsets than a glance, checked against all 65,536 of them."""
+    rng = np.random.default_rng(4)
+    p, cost = rng.integers(1, 4, (3, 16)) / 4, rng.uniform(0.05, 0.6, (3, 16))
+    found = best_plans(p, cost, cost)
+    assert found.value == pytest.approx(found.upper, abs=1e-12)
+    for query in range(3):
+        order = np.argsort(cost[query] / p[query])
+        subsets = [(0.0, 1.0, 0.0)]  # spent, chance that all failed, value
+        for arm in order:
+            c, q = cost[query, arm], 1 - p[query, arm]
+            subsets += [(x + c, f * q, v + f * (1 - q) * (1 - x - c)) for x, f, v in subsets if x + c < 1]
+        assert found.value[query] == pytest.approx(max(v for _, _, v in subsets))
+
+
+def test_an_arm_may_be_skipped_though_its_index_is_best() -> None:
+    """The first arm is the best buy (0.9 for 0.9) but leaves nothing to win; half a chance for half the means is."""
+    found = best_plans(np.array([[0.9, 0.49]]), np.array([[0.9, 0.5]]), np.array([[0.9, 0.5]]))
+    assert (found.value[0], found.first[0]) == (pytest.approx(0.49 * 0.5), 1)
+
+
+def test_where_failing_is_free_one_goes_on_where_pandora_stops() -> None:
+    """One chance in ten for nine tenths of the reward: not worth paying for, but worth trying for nothing."""
+    cells = cells_of([[[1.0] + [0.0] * 9]], [[[0.009] * 10]])
+    assert informed_sequential(cells, 1.0, UNIT).reward[0] == pytest.approx(0.01)
+    assert weitzman(cells, 1.0, UNIT).reward[0] == 0
+
+
+def test_a_perfect_verifier_makes_a_cheap_gamble_pay() -> None:
+    """Half a chance for 1 mUSD, then a sure answer for 5 mUSD: 0.5 · 0.9 + 0.5 · 0.4, spending 3.5 mUSD on average."""
+    cells = cells_of([[[1.0, 0.0], [1.0, 1.0]]], [[[0.001, 0.001], [0.005, 0.005]]])
+    bound = informed_sequential(cells, 1.0, UNIT)
+    assert bound.arm.tolist() == [0]
+    assert (bound.reward[0], bound.score[0]) == pytest.approx((0.65, 1.0))
+    assert bound.cost_usd[0] == pytest.approx(0.001 + 0.5 * 0.005)
+    assert informed_single(cells, 1.0, UNIT).reward[0] == pytest.approx(0.5)
+
+
+def test_at_no_cost_penalty_the_best_score_comes_at_the_least_cost() -> None:
+    """Both arms are tried until one is right; the better buy (cost a success 2 against 4 mUSD) first."""
+    cells = cells_of([[[1.0, 0.0], [1.0, 0.0]]], [[[0.002, 0.002], [0.001, 0.001]]])
+    bound = informed_sequential(cells, 0.0, UNIT)
+    assert (bound.score[0], bound.cost_usd[0], bound.arm[0]) == (0.75, pytest.approx(0.002), 1)
+
+
+@given(worlds(samples=4), PENALTY)
+def test_score_and_cost_are_those_of_the_policy(cells: Cells, penalty: float) -> None:
+    """Its reward is at least score − λ · cost (failures are forgiven), at most the score."""
+    bound = informed_sequential(cells, penalty, UNIT)
+    assert bound.reward[0] <= bound.score[0] + 1e-9
+    assert bound.reward[0] >= bound.score[0] - penalty * bound.cost_usd[0] / UNIT - 1e-9
+    assert bound.reward[0] <= foresight(cells, penalty, UNIT).reward[0] + 1e-9

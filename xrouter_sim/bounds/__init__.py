@@ -11,7 +11,7 @@ from collections.abc import Callable
 from xrouter_sim.bounds.base import NO_ARM, Bound, Cells
 from xrouter_sim.bounds.oracles import Dice, cross_fitted, dice, foresight, luck_corrected_oracle, oracle
 from xrouter_sim.bounds.regret import regret, regrets
-from xrouter_sim.bounds.sequential import informed_sequential
+from xrouter_sim.bounds.sequential import informed_sequential, verified_cascade
 from xrouter_sim.bounds.single import ZeroRouter, best_fixed, best_per_domain, informed_single, zero_router
 from xrouter_sim.bounds.weitzman import weitzman
 from xrouter_sim.replay import Floats, Ints, Replay
@@ -46,6 +46,7 @@ __all__ = [
     "oracle",
     "regret",
     "regrets",
+    "verified_cascade",
     "weitzman",
     "zero_router",
 ]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from xrouter_sim.bounds.base import NO_ARM, TIE, Bound, Cells, best, pick
-from xrouter_sim.bounds.single import best_per_domain
+from xrouter_sim.bounds.single import best_per_domain, informed_single
 from xrouter_sim.replay import Bools, Floats, Ints
 
 CHUNK = 8_000_000
@@ -62,8 +62,9 @@ def luck_corrected_oracle(cells: Cells, penalty: float, unit: float) -> Bound:
     """What is left of the oracle when no response helps to choose itself.
 
     Queries with two samples or more of every arm: chosen on all samples but one, graded on that one (`cross_fitted`).
-    The others: in each domain the oracle's gain over the best fixed arm, less what an oracle would gain from dice with
-    the arms' own accuracies (`dice`). In no domain is it worse than that domain's best arm, which needs no luck.
+    The others: in each domain the gain over the best fixed arm of an oracle that sees each cell's mean (with one sample
+    that is the oracle), less what it would gain from dice with the arms' own accuracies (`dice`). In no domain is it
+    worse than that domain's best arm, which needs no luck.
     """
     fixed, several = best_per_domain(cells, penalty, unit), (cells.mask.sum(axis=2) >= 2).all(axis=1)
     kept = {name: getattr(fixed, name).copy() for name in ("score", "cost_usd", "reward")}
@@ -72,7 +73,7 @@ def luck_corrected_oracle(cells: Cells, penalty: float, unit: float) -> Bound:
             part = _better(cells.take(rows), penalty, unit, crossed=bool(several[rows][0]))
             for name, values in kept.items():
                 values[rows] = part[name]
-    return Bound("luck-corrected oracle", "every stored response but the one it is graded on", **kept)
+    return Bound("luck-corrected oracle", "what of the oracle would come again: luck taken out", **kept)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Dice:
     domain: str
     queries: int
     fixed: float  # the best fixed arm
-    observed: float  # the oracle
-    by_luck: float  # an oracle over arms whose answers have nothing to do with the query
+    observed: float  # an oracle that sees every cell's mean: with one sample a cell, the oracle
+    by_luck: float  # the same over arms whose answers have nothing to do with the query
 
     @property
     def kept(self) -> float:
@@ -93,16 +94,16 @@ class Dice:
 
 
 def dice(cells: Cells, penalty: float, unit: float) -> list[Dice]:
-    """For each domain, what an oracle would earn if every arm's results were shuffled over the domain's queries.
+    """For each domain, what an oracle would earn if every arm's cells were shuffled over the domain's queries.
 
-    That is E max_a R_a with R_a drawn independently from arm a's own results in the domain: each arm keeps its accuracy
-    and costs, but no query is any arm's strength.
+    That is E max_a R_a with R_a drawn independently from arm a's own mean rewards in the domain: each arm keeps its
+    accuracy and costs, but no query is any arm's strength.
     """
-    earned, seen, found = cells.reward(penalty, unit), oracle(cells, penalty, unit).reward, []
+    earned, seen, found = cells.mean(cells.reward(penalty, unit)), informed_single(cells, penalty, unit).reward, []
     fixed = best_per_domain(cells, penalty, unit).reward
     for domain in np.unique(cells.domains):
         rows = cells.domains == domain
-        luck = _expected_maximum(earned[rows], cells.chance[rows])
+        luck = _expected_maximum(earned[rows])
         means = (float(fixed[rows].mean()), float(seen[rows].mean()))
         found.append(Dice(str(domain), int(rows.sum()), *means, luck))
     return found
@@ -180,7 +181,7 @@ def _better(cells: Cells, penalty: float, unit: float, crossed: bool) -> dict[st
         domains = np.unique(cells.domains)
         share = {d: float(_gain(other, fixed, cells.domains == d) > 0) for d in domains}
     else:
-        other = oracle(cells, penalty, unit)
+        other = informed_single(cells, penalty, unit)
         share = {table.domain: table.kept for table in dice(cells, penalty, unit)}
     part = np.array([share[str(domain)] for domain in cells.domains])
     names = ("score", "cost_usd", "reward")
@@ -191,14 +192,12 @@ def _gain(one: Bound, other: Bound, rows: Bools) -> float:
     return float((one.reward - other.reward)[rows].mean())
 
 
-def _expected_maximum(earned: Floats, chance: Floats) -> float:
-    """E of the greatest of A independent draws, arm a's from its outcomes on all queries: [n, A, K] each."""
+def _expected_maximum(earned: Floats) -> float:
+    """E of the greatest of A independent draws, arm a's from its column of [n, A]."""
     values, place = np.unique(earned, return_inverse=True)
-    place = place.reshape(earned.shape)
     cdf = np.ones(len(values))
-    for arm in range(earned.shape[1]):
-        weight = chance[:, arm].ravel() / len(earned)
-        cdf *= np.bincount(place[:, arm].ravel(), weight, len(values)).cumsum()
+    for column in place.reshape(earned.shape).T:
+        cdf *= np.bincount(column, minlength=len(values)).cumsum() / len(earned)
     return float(values @ np.diff(cdf, prepend=0.0))
 
 

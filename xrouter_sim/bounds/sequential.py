@@ -19,6 +19,7 @@ from xrouter_sim.bounds.oracles import foresight
 from xrouter_sim.bounds.single import informed_single
 from xrouter_sim.bounds.weitzman import weitzman
 from xrouter_sim.replay import Bools, Floats
+from xrouter_sim.reward import reward
 
 MAX_LEVELS = 16
 """Distinct scores a sandwich is made of; with more of them, scores are rounded to this many steps, outwards."""
@@ -50,6 +51,27 @@ def informed_sequential(cells: Cells, penalty: float, unit: float, max_states: i
                 values[rows] = getattr(part, name)
     floor = found.pop("floor")
     return Bound(NAME, KNOWS, floor_reward=floor, **found)
+
+
+def verified_cascade(cells: Cells, penalty: float, unit: float) -> Bound:
+    """No bound, but what a perfect verifier brings alone: cheapest arm first on every query, until an answer is right.
+
+    Arms in the order of their mean cost over these queries; every call is paid; a score of 1 ends it, else the best
+    response of all arms is the answer. With several samples a cell, sample k of every arm makes world k (arms with
+    fewer begin again), and figures are means over these worlds.
+    """
+    n, _, worlds = cells.score.shape
+    order, count = cells.mean(cells.cost_usd).mean(axis=0).argsort(kind="stable"), cells.mask.sum(axis=2)
+    at_hand, spent = np.zeros((n, worlds)), np.zeros((n, worlds))
+    for arm in order:
+        sample = np.arange(worlds) % count[:, arm, None]
+        score, cost = (np.take_along_axis(x[:, arm], sample, axis=1) for x in (cells.score, cells.cost_usd))
+        spent += np.where(at_hand < 1 - TIE, cost, 0.0)
+        at_hand = np.where(at_hand < 1 - TIE, np.maximum(at_hand, score), at_hand)
+    earned = reward(at_hand, spent, penalty, unit).mean(axis=1)
+    knows = "nothing; cheapest arm first, sees whether it was right"
+    first = np.full(n, order[0])
+    return Bound("verified cascade", knows, at_hand.mean(axis=1), spent.mean(axis=1), earned, arm=first)
 
 
 def _solved(cells: Cells, query: "tree.Queries", penalty: float, unit: float) -> Bound:

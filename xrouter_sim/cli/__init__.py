@@ -5,6 +5,7 @@ import click
 from responses_db.errors import LabError
 from xrouter_sim import __version__
 from xrouter_sim.cli.bench import bench_group
+from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report
@@ -47,5 +48,5 @@ def main() -> None:
     """
 
 
-for command in (harvest, import_group, store_group, train, evaluate, report, bench_group):
+for command in (harvest, import_group, store_group, bounds, train, evaluate, report, bench_group):
     main.add_command(command)

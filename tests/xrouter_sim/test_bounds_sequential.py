@@ -121,6 +121,14 @@ def test_large_pools_of_certain_costs_are_solved_exactly() -> None:
         assert found.value[query] == pytest.approx(max(v for _, _, v in subsets))
 
 
+def test_a_pool_of_equals_is_solved_too() -> None:
+    """Sixteen even chances for a fifth of the means each: four calls earn, whichever; 1,820 ways to choose them."""
+    same = np.full((1, 16), 0.5), np.full((1, 16), 0.2), np.full((1, 16), 0.2)
+    found = best_plans(*same)
+    assert found.value[0] == pytest.approx(0.5 * 0.8 + 0.25 * 0.6 + 0.125 * 0.4 + 0.0625 * 0.2)
+    assert found.value[0] == pytest.approx(found.upper[0], abs=1e-12)
+
+
 def test_an_arm_may_be_skipped_though_its_index_is_best() -> None:
     """The first arm is the best buy (0.9 for 0.9) but leaves nothing to win; half a chance for half the means is."""
     found = best_plans(np.array([[0.9, 0.49]]), np.array([[0.9, 0.5]]), np.array([[0.9, 0.5]]))

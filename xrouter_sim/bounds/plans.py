@@ -16,6 +16,9 @@ from xrouter_sim.replay import Bools, Floats, Ints
 GRID = 128
 """Intervals of the wealth grid whose interpolated values prune the search; finer is quicker only on odd pools."""
 
+CHUNK = 2_000
+"""Queries solved at once."""
+
 MAX_NODES = 1_000_000
 """Open nodes at which the search stops and reports what it has proven so far."""
 
@@ -42,7 +45,9 @@ def best_plans(p: Floats, a: Floats, b: Floats) -> Plans:
     index = np.where(useful, mean / np.where(useful, p, 1.0), np.inf)
     order = np.argsort(index, axis=1, kind="stable")
     p, a, b = (np.take_along_axis(np.where(useful, x, 0.0), order, axis=1) for x in (p, a, b))
-    return _Search(p, a, b, order).run()
+    parts = [slice(i, i + CHUNK) for i in range(0, len(p), CHUNK)]
+    found = [_Search(p[part], a[part], b[part], order[part]).run() for part in parts]
+    return Plans(*(np.concatenate([getattr(plan, name) for plan in found]) for name in Plans.__dataclass_fields__))
 
 
 class _Search:
@@ -83,7 +88,7 @@ class _Search:
                 np.maximum.at(self.upper, rows, _reach(nodes, values[k], rows))
                 break
             taken, taken_rows = self._take(k, rows, nodes)
-            rows, nodes = np.concatenate([rows, taken_rows]), np.hstack([nodes, taken])
+            rows, nodes = _merged(np.concatenate([rows, taken_rows]), np.hstack([nodes, taken]))
         value, success, spent, first = self.best
         return Plans(value, np.maximum(self.upper, value), success, spent, first.astype(np.int64) - 1)
 
@@ -130,6 +135,16 @@ class _Search:
             ]
         )
         return taken[:, can], rows[can]
+
+
+def _merged(rows: Ints, nodes: Floats) -> tuple[Ints, Floats]:
+    """Of nodes that leave the same wealth with the same chance only the best: alike arms make many of them."""
+    wealth, alive, value = nodes[:3]
+    keys = np.stack([rows, np.round(wealth, 12), np.round(alive, 12)])
+    order = np.lexsort((-value, keys[2], keys[1], keys[0]))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (np.diff(keys[:, order], axis=1) != 0).any(axis=0)
+    return rows[order[new]], nodes[:, order[new]]
 
 
 def _reach(nodes: Floats, values: Floats, rows: Ints) -> Floats:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from responses_db import ResponseStore
 from responses_db.importers import check, land, tidy
-from tests.xrouter_sim.test_bounds_sequential import PENALTY, SCORES, UNIT, cells_of, worlds
+from tests.xrouter_sim.test_bounds_sequential import PENALTY, SCORES, UNIT, cells_of, unhurried, worlds
 from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.bounds import (
     BOUNDS,
@@ -45,6 +45,7 @@ def in_domains(cells: Cells, names: list[str]) -> Cells:
     return Cells(cells.score, cells.cost_usd, cells.mask, np.array(names))
 
 
+@unhurried
 @given(WORLDS, PENALTY)
 def test_who_knows_more_earns_more(cells: Cells, penalty: float) -> None:
     cells = in_domains(cells, ["a", "a", "b", "b"])
@@ -55,12 +56,14 @@ def test_who_knows_more_earns_more(cells: Cells, penalty: float) -> None:
     assert (weitzman(cells, penalty, UNIT).reward <= informed_sequential(cells, penalty, UNIT).reward + 1e-9).all()
 
 
+@unhurried
 @given(WORLDS, PENALTY, st.floats(0.0, 2.0))
 def test_a_higher_penalty_never_pays(cells: Cells, penalty: float, more: float) -> None:
     for bound in (oracle, foresight, informed_sequential, informed_single, best_fixed, weitzman):
         assert bound(cells, penalty + more, UNIT).reward.mean() <= bound(cells, penalty, UNIT).reward.mean() + 1e-9
 
 
+@unhurried
 @given(WORLDS, PENALTY, st.randoms())
 def test_the_order_of_arms_and_samples_is_irrelevant(cells: Cells, penalty: float, draw) -> None:
     arms, samples = (draw.sample(range(n), n) for n in cells.mask.shape[1:])
@@ -70,6 +73,7 @@ def test_the_order_of_arms_and_samples_is_irrelevant(cells: Cells, penalty: floa
         assert one.reward.mean() == pytest.approx(other.reward.mean(), abs=1e-9)
 
 
+@unhurried
 @given(WORLDS, PENALTY)
 def test_another_arm_never_hurts(cells: Cells, penalty: float) -> None:
     assume(cells.mask.shape[1] > 1)
@@ -78,6 +82,7 @@ def test_another_arm_never_hurts(cells: Cells, penalty: float) -> None:
         assert bound(fewer, penalty, UNIT).reward.mean() <= bound(cells, penalty, UNIT).reward.mean() + 1e-9
 
 
+@unhurried
 @given(worlds(arms=3, scores="fractional", queries=2), PENALTY)
 def test_foresight_is_the_mean_over_all_draws_of_the_best_one(cells: Cells, penalty: float) -> None:
     earned = cells.reward(penalty, UNIT)
@@ -96,6 +101,7 @@ def test_the_oracle_takes_the_cheapest_right_answer_else_nothing() -> None:
     assert oracle(cells, 1.0, UNIT, otherwise="cheapest").cost_usd.tolist() == [0.002, 0.002]
 
 
+@unhurried
 @given(WORLDS, PENALTY)
 def test_looking_without_knowing_is_no_better_than_foresight_in_its_own_worlds(cells: Cells, penalty: float) -> None:
     one = Cells(*(x[:, :, :1] for x in (cells.score, cells.cost_usd, cells.mask)), cells.domains)
@@ -157,6 +163,7 @@ def test_cross_fitting_grades_on_a_sample_that_did_not_choose() -> None:
         cross_fitted(cells_of([[[1.0], [0.0]]], [[[0.0], [0.0]]]), 0.0, UNIT)
 
 
+@unhurried
 @given(worlds(arms=3, samples=3, queries=3), PENALTY)
 def test_cross_fitting_is_never_above_the_informed_call(cells: Cells, penalty: float) -> None:
     assume((cells.mask.sum(axis=2) >= 2).all())

@@ -110,10 +110,10 @@ def test_looking_without_knowing_is_no_better_than_foresight_in_its_own_worlds(c
     assert (cascade.score <= one.score.max(axis=(1, 2))).all()
 
 
-def test_what_came_back_cut_or_refused_is_no_answer() -> None:
+def test_a_failed_call_is_no_answer_and_a_cut_one_counts_as_it_was_graded() -> None:
     replay = tiny_replay(queries=6, samples=1)
     replay.score[:] = 1.0
-    replay.status[0] = STATUSES.index("truncated")
+    replay.status[0], replay.status[1] = STATUSES.index("failed"), STATUSES.index("truncated")
     assert all_bounds(replay, np.arange(6), 0.5, UNIT)["oracle"].score.tolist() == [0, 1, 1, 1, 1, 1]
 
 

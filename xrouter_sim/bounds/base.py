@@ -19,9 +19,8 @@ TIE = 1e-12
 class Cells:
     """What each of A arms can answer to each of n queries: K equally likely draws, and what they cost.
 
-    A call draws one of the cell's samples, each with the same chance, independently of every other arm's draw. Only
-    a response of status ok has a worth: a truncated, refused or failed one is no answer (the engine says so too), but
-    is paid for.
+    A call draws one of the cell's samples, each with the same chance, independently of every other arm's draw. Like
+    the engine, bounds take every response at its recorded score and bill, whatever its status; a failed one scores 0.
     """
 
     score: Floats  # [n, A, K] in [0, 1]; 0 where there is no sample
@@ -40,8 +39,8 @@ class Cells:
         mask, cost = replay.sample_mask[queries], replay.cost_usd[queries]
         if price is not None:
             cost = cost * np.broadcast_to(price, (len(queries), len(replay.model_ids)))[:, replay.model_of_arm, None]
-        usable = mask & (replay.status[queries] == STATUSES.index("ok"))
-        score = np.where(usable, replay.score[queries], 0.0)
+        failed = replay.status[queries] == STATUSES.index("failed")
+        score = np.where(mask & ~failed, replay.score[queries], 0.0)
         return cls(score, np.where(mask, cost, 0.0), mask, replay.domains[queries])
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ from responses_db.errors import LabError
 from xrouter_sim import __version__
 from xrouter_sim.cli.bench import bench_group
 from xrouter_sim.cli.bounds import bounds
+from xrouter_sim.cli.embedding import embed_store
 from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report
@@ -50,3 +51,4 @@ def main() -> None:
 
 for command in (harvest, import_group, store_group, bounds, train, evaluate, report, bench_group):
     main.add_command(command)
+store_group.add_command(embed_store)

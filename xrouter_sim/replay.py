@@ -62,7 +62,7 @@ class Replay:
             return self.model_ids
         return [f"{model}/{style}" for model in self.model_ids for style in self.prompt_styles]
 
-    @cached_property
+    @property
     def providers(self) -> list[str]:
         """M: who serves each model, by the store; the model itself where it does not say."""
         known = self.store.get("providers", {})

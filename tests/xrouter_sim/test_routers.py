@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 
 from tests.xrouter_sim.tiny import COST, tiny_replay
-from xrouter_sim.engine.profile import Profile
+from xrouter_sim.engine.profile import Client, Failures, Profile
 from xrouter_sim.engine.rollout import play
-from xrouter_sim.engine.simulator import Outcome, Simulator
+from xrouter_sim.engine.semantics import Outcome
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.bench import as_frame, baselines
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import cost_unit
@@ -45,8 +46,7 @@ def test_every_router_gets_along_with_failures_prices_and_missing_models(name):
     episodes = played(name, 1.0, Profile.load("stormy"))
     assert episodes.done.all()
     assert (episodes.final >= 0).mean() > 0.9
-    on_offer = np.take_along_axis(episodes.on_offer, np.maximum(episodes.arm, 0), axis=1)
-    assert on_offer[episodes.arm >= 0].all()
+    assert (episodes.outcome != Outcome.UNAVAILABLE).all(), "it sees what is on offer"
 
 
 @pytest.mark.parametrize("name", ["rl", *(name for name in BASELINES if name != "oracle")])
@@ -80,8 +80,9 @@ def test_a_single_shot_router_follows_todays_prices():
     world = Simulator(REPLAY, Profile(), 0, UNIT)
     episodes = world.reset(TEST[:1], np.zeros(1, np.int64), np.zeros(1) + 0.2)
     assert table.act(world.observe(episodes, np.arange(1))).calls[0, 0] == 2
-    episodes.price[:, 2] = 20.0
-    assert table.act(world.observe(episodes, np.arange(1))).calls[0, 0] != 2
+    dear = world.observe(episodes)
+    dear.price = np.array([[1.0, 1.0, 20.0]])
+    assert table.act(dear).calls[0, 0] != 2
 
 
 def test_the_cascade_looks_and_escalates():
@@ -91,7 +92,7 @@ def test_the_cascade_looks_and_escalates():
 
 
 def test_a_failed_call_falls_back_to_the_next_arm():
-    episodes = played("always:c", 0.0, Profile(server_error=0.6, attempts=1))
+    episodes = played("always:c", 0.0, Profile(failures=Failures(server_error=0.6), client=Client(attempts=1)))
     first_failed = episodes.outcome[:, 0] == Outcome.SERVER_ERROR
     assert first_failed.any()
     assert (episodes.arm[first_failed, 1] == 0).all()
@@ -107,7 +108,7 @@ def test_the_prior_of_a_training_query_does_not_know_its_own_grade():
 
 
 def test_decisions_can_be_added_up_again():
-    frame = as_frame(played("cascade", 0.2), REPLAY, "cascade", seed=0)
+    frame = as_frame(played("cascade", 0.2), Simulator(REPLAY, Profile(), 0, UNIT), "cascade")
     assert frame.schema == SCHEMA
     paid = frame["calls"].list.eval(pl.element().struct.field("cost")).list.sum()
     assert np.allclose(paid, frame["cost_usd"])

@@ -4,6 +4,9 @@ A key is a seed, a purpose and any number of counters (episode, arm, attempt, â€
 mixed by splitmix64's finaliser (Steele, Lea and Flood, OOPSLA 2014; constants as in Vigna's public-domain
 `splitmix64.c`). So an outcome does not depend on batch size, order or workers, and two routers under one seed meet the
 same world.
+
+The engine draws in a cheaper way, one finaliser a draw: seed and episode are folded into one word, which seeds a
+splitmix64 generator, and a call takes from it the output whose number is made of purpose, arm and attempt (`counter`).
 """
 
 from enum import IntEnum
@@ -32,20 +35,35 @@ class Purpose(IntEnum):
     PENALTY = 9
     FOLD = 10
     SPLIT = 11
+    EPISODE = 12
+    CALL = 13
+    PROVIDER = 14
+    SALE = 15
+    SWAP = 16
+    DRIFT = 17
+    LOAD = 18
+    ORDER = 19
+
+
+def mix(state: Words) -> Words:
+    """splitmix64's finaliser: output number i (from 1) of the generator seeded with s is mix(s + i Â· GOLDEN)."""
+    z = state ^ (state >> np.uint64(30))
+    z = z * _MIX_1
+    z ^= z >> np.uint64(27)
+    z = z * _MIX_2
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def splitmix64(state: npt.ArrayLike) -> Words:
     """The splitmix64 output for each state (uint64): advance by the golden gamma, then mix."""
     with np.errstate(over="ignore"):
-        z = np.asarray(state, np.uint64) + GOLDEN
-        z = (z ^ (z >> np.uint64(30))) * _MIX_1
-        z = (z ^ (z >> np.uint64(27))) * _MIX_2
-        return z ^ (z >> np.uint64(31))
+        return mix(np.asarray(state, np.uint64) + GOLDEN)
 
 
 def draw(seed: int, purpose: Purpose, *counters: npt.ArrayLike) -> Words:
     """64 random bits for each element of the broadcast counters."""
-    word = splitmix64(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) ^ splitmix64(int(purpose)))
+    word = _seed_word(seed, purpose)
     for counter in counters:
         word = splitmix64(word ^ splitmix64(np.asarray(counter).astype(np.uint64)))
     return word
@@ -62,3 +80,23 @@ def normal(seed: int, purpose: Purpose, *counters: npt.ArrayLike) -> npt.NDArray
     """Standard normal, by inversion."""
     values: npt.NDArray[np.float64] = ndtri(uniform(seed, purpose, *counters))
     return values
+
+
+def _seed_word(seed: int, purpose: Purpose) -> Words:
+    return splitmix64(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) ^ splitmix64(int(purpose)))
+
+
+def episode_word_seed(seed: int) -> Words:
+    """What `episode_words` folds an episode's number into."""
+    return _seed_word(seed, Purpose.EPISODE)
+
+
+def episode_words(seed: int, key: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """[B] the word that fixes an episode's whole world, from the seed and the episode's number. int64 for torch."""
+    return draw(seed, Purpose.EPISODE, key).view(np.int64)
+
+
+def counter(purpose: Purpose, arm: npt.ArrayLike, attempt: int = 0) -> npt.NDArray[np.uint64]:
+    """Which output (from 1) of an episode's stream a draw takes; arms and attempts below 65,536."""
+    number = (int(purpose) << 40) + attempt + 1
+    return np.uint64(number) + (np.asarray(arm).astype(np.uint64) << np.uint64(16))

@@ -1,10 +1,13 @@
 """Play a router against a simulator from the first turn to the last grade."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import Action, Episodes, Observation, Simulator
+from xrouter_sim.engine.episodes import Episodes, Observation
+from xrouter_sim.engine.semantics import Action
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints
 
 Policy = Callable[[Observation], Action]
@@ -28,8 +31,9 @@ def play(
         episodes = simulator.reset(query[part], key[part], penalty[part], first_row=start)
         _finish(policy, simulator, episodes)
         played.append(episodes)
-    names = vars(played[0])
-    return Episodes(**{name: np.concatenate([getattr(part, name) for part in played]) for name in names})
+    names = played[0].arrays()
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in played], axis=-1) for name in names}
+    return Episodes(**joined, lanes=played[0].lanes, limited=played[0].limited)
 
 
 def _finish(policy: Policy, simulator: Simulator, episodes: Episodes) -> None:

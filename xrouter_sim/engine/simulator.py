@@ -1,311 +1,289 @@
-"""The simulated orchestration engine: plays batches of episodes on a replay.
+"""The simulated orchestration engine: many episodes at once on a replay, as `semantics` says, under a profile.
 
-An episode is one query. In each turn the router names the arms to call (several run in parallel) and, if it likes, how
-the episode ends:
-
-    turn:  calls ──▶ attempts (retry, back off) ──▶ responses in slots ──▶ final? ──▶ graded and rewarded
-                                                                  └── no ──▶ next turn
-
-* Each call is tried up to `profile.attempts` times; rate limits, server errors, timeouts and malformed answers are
-  tried again after an exponential backoff with jitter, truncated and refused ones are not.
-* Failed attempts are billed as providers bill them (`BILLED_SHARE`).
-* Calling an arm again draws its next recorded sample; once all are used the call comes from the cache, free, at once.
-* Time is virtual: a turn takes as long as its slowest call, turns add up.
-* ADOPT takes the last response of this very turn unseen; if that call failed the episode goes on instead.
+Written once for NumPy and torch (see `arrays`). Turns are carried out in chunks that stay in the processor's cache;
+what is rare (a failure, a repeated call, an end) is worked on apart where the backend can tell without stalling.
 """
 
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Self
-
 import numpy as np
+import numpy.typing as npt
 
+from xrouter_sim.engine.arrays import Array, Arrays, NumpyArrays, golden_steps
+from xrouter_sim.engine.calls import CALL_STEP, GOLDEN, Caller
+from xrouter_sim.engine.episodes import ARM, EMPTY, OUTCOME, RECORDED, SAMPLE, Episodes, Observation, field_of
 from xrouter_sim.engine.profile import Profile
-from xrouter_sim.engine.randomness import Purpose, draw, normal, uniform
-from xrouter_sim.replay import Bools, Floats, Ints, Replay
-from xrouter_sim.reward import reward
+from xrouter_sim.engine.randomness import Purpose, counter, episode_word_seed, episode_words, mix
+from xrouter_sim.engine.semantics import Action, Final, Outcome
+from xrouter_sim.engine.world import PERIODS, compile_world
+from xrouter_sim.replay import Ints, Replay
 
-
-class Outcome(IntEnum):
-    """How a call's last attempt came back."""
-
-    OK = 0
-    TIMEOUT = 1
-    RATE_LIMITED = 2
-    SERVER_ERROR = 3
-    MALFORMED = 4
-    TRUNCATED = 5
-    REFUSED = 6
-    FAILED = 7  # the recorded call had failed for good
-
-
-RETRIED = (Outcome.TIMEOUT, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR, Outcome.MALFORMED)
-
-BILLED_SHARE = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.2, 1.0])
-"""Share of the recorded cost that an attempt with each outcome is billed. Providers bill what they generated: an answer
-that arrives too late, broken or cut is paid for, a rejected request is not; a refusal is short, after a full prompt."""
-
-FROM_STATUS = np.array([Outcome.OK, Outcome.TRUNCATED, Outcome.REFUSED, Outcome.FAILED])
-"""Outcome of a recorded status, in the order of `replay.STATUSES`."""
-
-
-class Final(IntEnum):
-    """How an episode ends; a number from 0 up selects the response in that slot."""
-
-    CONTINUE = -1
-    NONE = -2
-    VOTE = -3
-    ADOPT = -4
-
-
-NO_CALL = -1
-
-
-@dataclass
-class Action:
-    """What a router does in one turn, for B episodes."""
-
-    calls: Ints  # [B, W] arms to call in parallel, NO_CALL where fewer
-    final: Ints  # [B] a Final, or a slot number
-
-    @classmethod
-    def call(cls, arm: Ints, final: Final = Final.CONTINUE) -> Self:
-        """One call each."""
-        return cls(arm[:, None], np.full(len(arm), final, np.int64))
-
-
-@dataclass
-class Observation:
-    """What a router sees of B episodes with up to L slots for responses. Never a score."""
-
-    row: Ints  # [B] the episode's place among those played together
-    key: Ints  # [B] the episode's number
-    query: Ints  # [B] index into the replay
-    penalty: Floats  # [B] λ
-    price: Floats  # [B, M] factor on the price card
-    on_offer: Bools  # [B, M]
-    turn: Ints  # [B]
-    last_turn: Bools  # [B] this turn must end the episode
-    cost: Floats  # [B] USD so far
-    arm: Ints  # [B, L] NO_CALL where the slot is empty
-    outcome: Ints  # [B, L]
-    answer: Ints  # [B, L] equal numbers are equal answers; -1 none
-    evidence: Floats  # [B, L, E] see replay.EVIDENCE; 0 where there is no answer to look at
-
-    def __len__(self) -> int:
-        return len(self.query)
-
-    @property
-    def ok(self) -> Bools:
-        """[B, L] slots with a usable response."""
-        usable: Bools = (self.arm != NO_CALL) & (self.outcome == Outcome.OK)
-        return usable
-
-
-@dataclass
-class Episodes:
-    """The state of B episodes."""
-
-    row: Ints  # [B] place among the episodes played together
-    query: Ints  # [B]
-    key: Ints  # [B] with the seed it fixes the whole world of the episode
-    penalty: Floats  # [B] λ
-    price: Floats  # [B, M]
-    on_offer: Bools  # [B, M]
-    turn: Ints  # [B]
-    n_slots: Ints  # [B]
-    arm: Ints  # [B, L] NO_CALL where the slot is empty
-    sample: Ints  # [B, L]
-    outcome: Ints  # [B, L]
-    attempts: Ints  # [B, L]
-    slot_turn: Ints  # [B, L]
-    slot_cost: Floats  # [B, L] USD
-    cost: Floats  # [B] USD so far
-    time: Floats  # [B] virtual seconds so far
-    done: Bools  # [B]
-    final: Ints  # [B] slot whose response is the answer, or Final.NONE
-    voted: Bools  # [B]
-    adopted: Bools  # [B]
-    score: Floats  # [B]
-    reward: Floats  # [B]
-
-    def __len__(self) -> int:
-        return len(self.query)
+NO_LIMIT = float("inf")
 
 
 class Simulator:
-    """Plays episodes on a replay under a profile. Deterministic in (seed, episode key), whatever the batch."""
+    """Plays episodes on a replay under a profile. Deterministic in (seed, episode key), whatever the batch or backend.
 
-    def __init__(self, replay: Replay, profile: Profile, seed: int, cost_unit: float) -> None:
-        """`cost_unit` in USD, see `replay.cost_unit`."""
+    Arrays that go in and come out are those of the backend, `self.xp`.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        profile: Profile,
+        seed: int,
+        cost_unit: float,
+        *,
+        xp: Arrays | None = None,
+        direct_arm: int | None = None,
+        vote_weights: npt.ArrayLike | None = None,
+    ) -> None:
+        """`cost_unit` in USD, see `replay.cost_unit`. `direct_arm` is the router's own model: a direct answer is its
+        response, and no answer without one. `vote_weights` [A], for WEIGHTED_VOTE, come from training queries."""
         self.replay, self.profile, self.seed, self.cost_unit = replay, profile, seed, cost_unit
-        self._thresholds = np.cumsum(profile.failure_rates)
-        self._fails = profile.outage > 0 or self._thresholds[-1] > 0
-        self._latency = np.nan_to_num(replay.latency_s)
+        self.xp = xp or NumpyArrays()
+        self.direct_arm = direct_arm
+        self.world = compile_world(profile, replay, seed)
+        self.caller = Caller(replay, self.world, profile, self.xp)
+        put = self.xp.put_in
+        self._deck, self._order = len(self.world.price), put(self.world.order)
+        self._places, self._one = self.xp.arange(0), self.xp.full(1, 1)
+        self._provider = put(self.world.provider[replay.model_of_arm])
+        self._answer = put(replay.answer.reshape(-1))
+        self._evidence = put(replay.evidence.reshape(-1, replay.evidence.shape[3]))
+        weights = np.ones(replay.arms) if vote_weights is None else np.asarray(vote_weights, np.float64)
+        self._weights = put(weights)
+        self._word_seed = int(episode_word_seed(seed).view(np.int64))
 
-    def reset(self, query: Ints, key: Ints, penalty: Floats, first_row: int = 0) -> Episodes:
-        """Begin B episodes on these queries ([B] indices), keys and λ. Rows are numbered from `first_row`."""
-        batch, slots = len(query), self.profile.max_turns
-        per_slot = {name: np.zeros((batch, slots), np.int64) for name in ("sample", "outcome", "attempts", "slot_turn")}
+    # --- episodes -----------------------------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        query: Array,
+        key: Array,
+        penalty: Array,
+        first_row: int = 0,
+        budget: Array | None = None,
+        deadline: Array | None = None,
+    ) -> Episodes:
+        """Begin B episodes on these queries ([B] indices), keys and λ. Rows are numbered from `first_row`.
+
+        `budget` [B] in USD and `deadline` [B] in virtual seconds; without them there is no limit.
+        """
+        xp, batch, client = self.xp, len(query), self.profile.client
+        if len(self._places) < batch:
+            self._places = xp.arange(batch)
+        slots = (client.max_calls, batch)
         return Episodes(
-            row=first_row + np.arange(batch),
-            query=query,
-            key=key,
-            penalty=penalty,
-            price=self._prices(key),
-            on_offer=self._pools(key),
-            turn=np.zeros(batch, np.int64),
-            n_slots=np.zeros(batch, np.int64),
-            arm=np.full((batch, slots), NO_CALL),
-            **per_slot,
-            slot_cost=np.zeros((batch, slots)),
-            cost=np.zeros(batch),
-            time=np.zeros(batch),
-            done=np.zeros(batch, np.bool_),
-            final=np.full(batch, int(Final.NONE)),
-            voted=np.zeros(batch, np.bool_),
-            adopted=np.zeros(batch, np.bool_),
-            score=np.zeros(batch),
-            reward=np.zeros(batch),
+            row=xp.arange(batch) + first_row,
+            query=query + 0,  # copies: a row may begin another episode later
+            key=key + 0,
+            penalty=penalty + 0.0,
+            budget=xp.full(batch, NO_LIMIT) if budget is None else budget,
+            deadline=xp.full(batch, NO_LIMIT) if deadline is None else deadline,
+            **self._fate(key),
+            turn=xp.full(batch, 0),
+            n_slots=xp.full(batch, 0),
+            slots=xp.full(slots, EMPTY),
+            slot_cost=xp.full(slots, 0.0),
+            slot_time=xp.full(slots, 0.0),
+            called=xp.full(batch, 0),
+            newest_ok=xp.full(batch, False),
+            newest_cell=xp.full(batch, self.caller.tables.nothing),
+            cost=xp.full(batch, 0.0),
+            time=xp.full(batch, 0.0),
+            done=xp.full(batch, False),
+            ending=xp.full(batch, int(Final.CONTINUE)),
+            final=xp.full(batch, int(Final.NONE)),
+            score=xp.full(batch, 0.0),
+            reward=xp.full(batch, 0.0),
+            lanes=xp.arange(client.max_calls),
+            limited=budget is not None or deadline is not None,
         )
 
-    def observe(self, episodes: Episodes, rows: Ints) -> Observation:
+    def restart(self, episodes: Episodes, rows: Array, query: Array, key: Array, penalty: Array) -> None:
+        """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay."""
+        for name, values in ({"query": query, "key": key, "penalty": penalty} | self._fate(key)).items():
+            getattr(episodes, name)[rows] = values
+        for name in ("turn", "n_slots", "called", "cost", "time", "done"):
+            getattr(episodes, name)[rows] = 0
+
+    def _fate(self, key: Array) -> dict[str, Array]:
+        """What the seed and an episode's number fix: its stream, its world and its period."""
+        xp, models = self.xp, self.caller.models
+        word = xp.stream((self._word_seed ^ xp.stream(key + GOLDEN)) + GOLDEN)
+        period = (key // self.profile.failures.period_episodes) & (PERIODS - 1)
+        return {
+            "luck": word + CALL_STEP,
+            "world": ((word >> 20) & (self._deck - 1)) * models,
+            "period": period * models,
+        }
+
+    def observe(self, episodes: Episodes, rows: Array | slice = slice(None)) -> Observation:
         """What a router may see of some of the episodes ([n] row numbers)."""
-        query, arm, outcome = episodes.query[rows], episodes.arm[rows], episodes.outcome[rows]
-        seen = (arm != NO_CALL) & (outcome == Outcome.OK)
-        evidence = self.replay.evidence[query[:, None], arm, episodes.sample[rows]]
-        return Observation(
-            row=episodes.row[rows],
-            key=episodes.key[rows],
-            query=query,
-            penalty=episodes.penalty[rows],
-            price=episodes.price[rows],
-            on_offer=episodes.on_offer[rows],
-            turn=episodes.turn[rows],
-            last_turn=episodes.turn[rows] >= self.profile.max_turns - 1,
-            cost=episodes.cost[rows],
-            arm=arm,
-            outcome=outcome,
-            answer=self._answers(episodes, rows),
-            evidence=np.where(seen[:, :, None], evidence, 0.0),
-        )
+        names = ("row", "key", "query", "penalty", "turn", "cost", "time", "budget", "deadline", "world", "period")
+        seen = {name: getattr(episodes, name)[rows] for name in names}
+        seen |= {name: getattr(episodes, name)[:, rows].T for name in ("slot_cost", "slot_time")}
+        if isinstance(rows, slice):  # a view would change as the episodes go on
+            seen = {name: values + 0 for name, values in seen.items()}
+        return Observation(simulator=self, words=episodes.words(rows), **seen)
+
+    # --- what observations look up ------------------------------------------------------------------------------------
+
+    def price(self, world: Array, period: Array) -> Array:
+        """[B, M] factor on the price card for deck rows and periods [B]; 1 where the model is not on offer."""
+        caller, models = self.caller, self.xp.arange(self.caller.models)
+        price = self.xp.take(caller.price, world[:, None] + models)
+        if caller.drifts:
+            price = price * self.xp.take(caller.drift, period[:, None] + models)
+        return self.xp.where(price >= 0, price, 1.0)
+
+    def on_offer(self, world: Array) -> Array:
+        """[B, M]"""
+        return self.xp.take(self.caller.price, world[:, None] + self.xp.arange(self.caller.models)) >= 0
+
+    def order(self, world: Array) -> Array:
+        """[B, M] the models as the pool shows them."""
+        return self.xp.take(self._order, world // self.caller.models % len(self._order))
+
+    def answer(self, query: Array, words: Array) -> Array:
+        """[B, L] the answer read out of each slot's response ([B, L] words); -1 where there is none."""
+        ok = (words != EMPTY) & (field_of(words, OUTCOME) == int(Outcome.OK))
+        return self.xp.where(ok, self.xp.take(self._answer, self._cell_of(query[:, None], words) * ok), -1)
+
+    def evidence(self, query: Array, words: Array) -> Array:
+        """[B, L, E] of each slot's response; 0 where there is none."""
+        ok = (words != EMPTY) & (field_of(words, OUTCOME) == int(Outcome.OK))
+        found = self.xp.take(self._evidence, self._cell_of(query[:, None], words) * ok)
+        return self.xp.where(ok[..., None], found, 0.0)
+
+    def _cell_of(self, query: Array, word: Array) -> Array:
+        return (query * self.caller.arms + field_of(word, ARM)) * self.caller.samples_most + field_of(word, SAMPLE)
+
+    def first_sample(self, query: Ints, key: Ints, arm: Ints) -> Ints:
+        """The sample that an arm's first call in an episode draws. NumPy arrays that broadcast."""
+        query, key, arm = np.broadcast_arrays(query, key, arm)
+        state = episode_words(self.seed, key) + golden_steps(counter(Purpose.SAMPLE, arm))
+        bits = mix(state.view(np.uint64)).view(np.int64) & 0x7FFFFFFF
+        drawn: Ints = (bits * self.replay.samples[query, arm]) >> 31
+        return drawn
+
+    # --- a turn -------------------------------------------------------------------------------------------------------
 
     def step(self, episodes: Episodes, action: Action) -> None:
         """Carry out one turn of every episode that is not done, in place."""
-        live = ~episodes.done
-        time = np.zeros(len(episodes))
-        for arm in action.calls.T:
-            rows = np.flatnonzero(live & (arm != NO_CALL) & (episodes.n_slots < episodes.arm.shape[1]))
-            time[rows] = np.maximum(time[rows], self._call(episodes, rows, arm[rows]))
-        episodes.time += time
-        episodes.turn[live] += 1
-        self._finish(episodes, np.where(live, action.final, Final.CONTINUE))
+        for start in range(0, len(episodes), self.xp.chunk):
+            rows = slice(start, min(start + self.xp.chunk, len(episodes)))
+            self._turn(episodes.part(rows), action.calls[rows], action.final[rows])
 
-    def _prices(self, key: Ints) -> Floats:
-        models = np.arange(len(self.replay.model_ids))
-        if self.profile.price_sigma == 0:
-            return np.ones((len(key), len(models)))
-        return np.exp(self.profile.price_sigma * normal(self.seed, Purpose.PRICE, key[:, None], models))
+    def _turn(self, episodes: Episodes, calls: Array, final: Array) -> None:
+        xp, live = self.xp, ~episodes.done
+        took: Array = 0.0
+        for column in range(calls.shape[1]):
+            called = live & (calls[:, column] >= 0)
+            busy = self._calls_to_same_provider(calls, column) if column and self.caller.extra else None
+            took = xp.maximum(self._call(episodes, calls[:, column], called, busy), took)
+        if self.direct_arm is not None:
+            direct = live & (final == int(Final.DIRECT))
+            if not xp.is_idle(direct):
+                own = xp.full(len(episodes), self.direct_arm)
+                took = xp.maximum(self._call(episodes, own, direct, None), took)
+        episodes.time += took
+        episodes.turn += live
+        self._finish(episodes, xp.where(live, final, int(Final.CONTINUE)))
 
-    def _pools(self, key: Ints) -> Bools:
-        models = np.arange(len(self.replay.model_ids))
-        if self.profile.pool_drop == 0:
-            return np.ones((len(key), len(models)), np.bool_)
-        luck = uniform(self.seed, Purpose.POOL, key[:, None], models)
-        rank = np.argsort(np.argsort(-luck, axis=1), axis=1)
-        return (luck >= self.profile.pool_drop) | (rank < self.profile.pool_min)
+    def _calls_to_same_provider(self, calls: Array, column: int) -> Array:
+        """[B] how many earlier calls of the turn went to the provider of this column's call."""
+        mine = self.xp.take(self._provider, calls[:, column] * (calls[:, column] >= 0))
+        others = (calls[:, c] for c in range(column))
+        return sum((other >= 0) & (self.xp.take(self._provider, other * (other >= 0)) == mine) for other in others)
 
-    def _call(self, episodes: Episodes, rows: Ints, arm: Ints) -> Floats:
-        """Call one arm in each of the rows; returns the seconds each call takes."""
-        query, model = episodes.query[rows], self.replay.model_of_arm[arm]
-        sample, cached = self._next_sample(episodes, rows, arm)
-        outcome, attempts, billed, time = self._attempt(episodes, rows, arm, query, sample)
-        price = np.where(cached, 0.0, episodes.price[rows, model])
-        cost = self.replay.cost_usd[query, arm, sample] * price * billed
-        slot = episodes.n_slots[rows]
-        for values, name in ((arm, "arm"), (sample, "sample"), (outcome, "outcome"), (attempts, "attempts")):
-            getattr(episodes, name)[rows, slot] = values
-        episodes.slot_turn[rows, slot] = episodes.turn[rows]
-        episodes.slot_cost[rows, slot] = cost
-        episodes.cost[rows] += cost
-        episodes.n_slots[rows] += 1
-        return np.where(cached, 0.0, time)
+    def _call(self, episodes: Episodes, arm: Array, mask: Array, busy: Array | None) -> Array:
+        """Call one arm in each of the rows of the mask; returns the seconds each call takes, 0 elsewhere."""
+        xp, capacity = self.xp, episodes.slots.shape[0]
+        mask = mask & (episodes.n_slots < capacity)
+        if xp.is_idle(mask):
+            return xp.full(len(episodes), 0.0)
+        rows, mask = xp.narrow(mask)
+        arm = arm[rows] if mask is None else arm * mask
+        result = self.caller.call(episodes, rows, arm, None if busy is None else busy[rows])
+        every, slot, time = isinstance(rows, slice), episodes.n_slots[rows], result.time
+        if mask is not None:  # a row that does not call writes where nothing counts, or its last slot anew
+            full = slot >= capacity
+            slot, time = xp.minimum(slot, capacity - 1), xp.where(mask, time, 0.0)
+            for name, kept in (("word", "slots"), ("cost", "slot_cost"), ("time", "slot_time")):
+                setattr(result, name, xp.where(full, getattr(episodes, kept)[-1], getattr(result, name)))
+        places = self._places[episodes.start : episodes.start + len(episodes)]
+        episodes.put_in_slot(slot, places if every else places[rows], result.word, result.cost, result.time)
+        xp.put(episodes.newest_ok, rows, mask, result.ok)
+        xp.put(episodes.newest_cell, rows, mask, result.cell)
+        called = self._one if mask is None else xp.to_int(mask)
+        episodes.called[rows] |= called << (arm & 63)
+        episodes.cost[rows] += result.cost if mask is None else xp.where(mask, result.cost, 0.0)
+        episodes.n_slots[rows] += called
+        if every:
+            return time
+        took = xp.full(len(episodes), 0.0)
+        took[rows] = time
+        return took
 
-    def first_sample(self, query: Ints, key: Ints, arm: Ints) -> Ints:
-        """The sample that an arm's first call in an episode draws."""
-        samples = self.replay.samples[query, arm].astype(np.uint64)
-        return (draw(self.seed, Purpose.SAMPLE, key, arm) % samples).astype(np.int64)
+    # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _next_sample(self, episodes: Episodes, rows: Ints, arm: Ints) -> tuple[Ints, Bools]:
-        """The sample this call draws, and whether it had been drawn before (then it comes from the cache)."""
-        query, earlier = episodes.query[rows], (episodes.arm[rows] == arm[:, None]).sum(axis=1)
-        samples = self.replay.samples[query, arm]
-        return (self.first_sample(query, episodes.key[rows], arm) + earlier) % samples, earlier >= samples
+    def _finish(self, episodes: Episodes, final: Array) -> None:
+        """End the episodes whose turn ended them, by what `final` [B] says, and grade them."""
+        xp = self.xp
+        ends = (final != int(Final.CONTINUE)) | (~episodes.done & (episodes.turn >= self.profile.client.max_turns))
+        if xp.is_idle(ends):
+            return
+        newest_ok = episodes.newest_ok & (episodes.n_slots > 0)
+        # A response that is not there cannot be adopted: the router may try something else, while it has turns left.
+        ends &= (final != int(Final.ADOPT)) | newest_ok | (episodes.turn >= self.profile.client.max_turns)
+        rows, mask = xp.narrow(ends)
+        final, n_slots = final[rows], episodes.n_slots[rows]
+        adopts = (final == int(Final.ADOPT)) | ((final == int(Final.DIRECT)) & (self.direct_arm is not None))
+        adopts = adopts & newest_ok[rows]
+        chosen = self._voted(episodes, rows, final, xp.where(final >= 0, final, int(Final.NONE)))
+        cell = self._chosen_cell(episodes, rows, chosen, n_slots)
+        cell = xp.where(adopts, episodes.newest_cell[rows], cell)
+        score = xp.to_float(xp.take(self.caller.tables.score, cell))
+        chosen = xp.where(adopts, n_slots - 1, xp.where(chosen < n_slots, chosen, int(Final.NONE)))
+        bill = episodes.penalty[rows] * episodes.cost[rows] / self.cost_unit
+        xp.put(episodes.done, rows, mask, ends[rows])
+        xp.put(episodes.final, rows, mask, chosen)
+        xp.put(episodes.ending, rows, mask, final)
+        xp.put(episodes.score, rows, mask, score)
+        xp.put(episodes.reward, rows, mask, score * (1.0 - xp.minimum(bill, 1.0)))
 
-    def _attempt(
-        self, episodes: Episodes, rows: Ints, arm: Ints, query: Ints, sample: Ints
-    ) -> tuple[Ints, Ints, Floats, Floats]:
-        """Outcome, attempts made, share of the recorded cost billed and seconds of one call in each row."""
-        recorded = FROM_STATUS[self.replay.status[query, arm, sample]]
-        latency = self._latency[query, arm, sample]
-        if not self._fails:
-            return recorded, np.ones_like(arm), BILLED_SHARE[recorded], latency
-        key, profile = episodes.key[rows], self.profile
-        # Attempts are counted over the whole episode, so that a later call of the same arm meets new luck.
-        before = ((episodes.arm[rows] == arm[:, None]) * episodes.attempts[rows]).sum(axis=1)
-        stretch = key // profile.outage_episodes
-        down = uniform(self.seed, Purpose.OUTAGE, stretch, self.replay.model_of_arm[arm]) < profile.outage
-        outcome, attempts = recorded.copy(), np.zeros_like(arm)
-        billed, time, trying = np.zeros(len(arm)), np.zeros(len(arm)), np.ones(len(arm), np.bool_)
-        for attempt in range(profile.attempts):
-            luck = uniform(self.seed, Purpose.FAILURE, key, arm, before + attempt)
-            failure = np.searchsorted(self._thresholds, luck, side="right")
-            tried = np.where(failure < len(self._thresholds), failure + 1, recorded)
-            tried = np.where(down, int(Outcome.SERVER_ERROR), tried)
-            seconds = np.where(tried == Outcome.TIMEOUT, profile.timeout_s, latency)
-            seconds = np.where(np.isin(tried, (Outcome.RATE_LIMITED, Outcome.SERVER_ERROR)), profile.error_s, seconds)
-            jitter = 0.5 + uniform(self.seed, Purpose.BACKOFF, key, arm, before + attempt)
-            waited = profile.backoff_s * 2.0 ** (attempt - 1) * jitter if attempt else 0.0
-            outcome = np.where(trying, tried, outcome)
-            billed += np.where(trying, BILLED_SHARE[tried], 0.0)
-            time += np.where(trying, seconds + waited, 0.0)
-            attempts += trying
-            trying &= np.isin(tried, RETRIED)
-        return outcome, attempts, billed, time
+    def _chosen_cell(self, episodes: Episodes, rows: Array, chosen: Array, n_slots: Array) -> Array:
+        """[n] the cell of the chosen slot's response; that of no response where there is none."""
+        xp, nothing = self.xp, self.caller.tables.nothing
+        cell = chosen * 0 + nothing
+        selects = (chosen >= 0) & (chosen < n_slots)
+        if xp.is_idle(selects):
+            return cell
+        some, counts = xp.narrow(selects)
+        places = self._places[: len(episodes)][rows][some]
+        whole = episodes.whole or episodes
+        slot = chosen[some] if counts is None else chosen * counts
+        word = xp.take(whole.slots.reshape(-1), slot * len(whole) + (places + episodes.start))
+        found = xp.where(field_of(word, RECORDED) == 1, self._cell_of(episodes.query[places], word), nothing)
+        xp.put(cell, some, counts, found)
+        return cell
 
-    def _finish(self, episodes: Episodes, final: Ints) -> None:
-        last = episodes.n_slots - 1
-        rows = np.arange(len(episodes))
-        adopts = (final == Final.ADOPT) & (last >= 0) & (episodes.outcome[rows, last] == Outcome.OK)
-        votes = final == Final.VOTE
-        ends = adopts | votes | (final == Final.NONE) | (final >= 0)
-        ends |= ~episodes.done & (episodes.turn >= self.profile.max_turns)
-        chosen = np.where(adopts, last, np.where(votes, self._majority(episodes), final))
-        episodes.final[ends] = np.where(chosen >= 0, chosen, int(Final.NONE))[ends]
-        episodes.adopted |= adopts
-        episodes.voted |= votes
-        episodes.done |= ends
-        self._grade(episodes, np.flatnonzero(ends))
+    def _voted(self, episodes: Episodes, rows: Array, final: Array, chosen: Array) -> Array:
+        """[n] `chosen`, and where the action was a vote the first slot of the group with most weight."""
+        xp = self.xp
+        votes = (final == int(Final.VOTE)) | (final == int(Final.WEIGHTED_VOTE))
+        if xp.is_idle(votes):
+            return chosen
+        words = episodes.words(rows)
+        answer = self.answer(episodes.query[rows], words)
+        has = answer >= 0
+        arm = field_of(words, ARM) * has
+        weight = xp.where((final == int(Final.VOTE))[:, None], 1.0, xp.take(self._weights, arm))
+        same = (answer[:, :, None] == answer[:, None, :]) & has[:, None, :] & has[:, :, None]
+        support = (same * weight[:, None, :]).sum(-1)
+        best = xp.where(has.any(-1), xp.argmax(xp.where(has, support, NOTHING)), int(Final.NONE))
+        return xp.where(votes, best, chosen)
 
-    def _majority(self, episodes: Episodes) -> Ints:
-        """The first slot of the largest group of equal answers; Final.NONE where no response has an answer."""
-        answer = self._answers(episodes, np.arange(len(episodes)))
-        votes = ((answer[:, :, None] == answer[:, None, :]) & (answer >= 0)[:, :, None]).sum(axis=2)
-        best: Ints = votes.argmax(axis=1)
-        return np.where(votes.max(axis=1) > 0, best, int(Final.NONE))
 
-    def _answers(self, episodes: Episodes, rows: Ints) -> Ints:
-        """[n, L] the answer read out of each slot's response; -1 where there is none."""
-        arm = episodes.arm[rows]
-        answer = self.replay.answer[episodes.query[rows][:, None], arm, episodes.sample[rows]]
-        return np.where((arm != NO_CALL) & (episodes.outcome[rows] == Outcome.OK), answer, -1)
-
-    def _grade(self, episodes: Episodes, rows: Ints) -> None:
-        slot = np.maximum(episodes.final[rows], 0)
-        score = self.replay.score[episodes.query[rows], episodes.arm[rows, slot], episodes.sample[rows, slot]]
-        answered = (episodes.final[rows] >= 0) & (episodes.outcome[rows, slot] == Outcome.OK)
-        answered &= slot < episodes.n_slots[rows]
-        episodes.score[rows] = np.where(answered, score, 0.0)
-        episodes.reward[rows] = reward(
-            episodes.score[rows], episodes.cost[rows], episodes.penalty[rows], self.cost_unit
-        )
+NOTHING = -1e300
+"""Below any weight of votes."""

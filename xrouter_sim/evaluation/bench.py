@@ -5,9 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
+from xrouter_sim.engine.episodes import ARM, ATTEMPTS, EMPTY, OUTCOME, SAMPLE, TURN, Episodes, field_of
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.rollout import play
-from xrouter_sim.engine.simulator import NO_CALL, Episodes, Outcome, Simulator
+from xrouter_sim.engine.semantics import Outcome
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers import BASELINES
@@ -17,6 +19,9 @@ from xrouter_sim.routers.oracle import Oracle
 
 ROBUSTNESS_PROFILES = ("calm", "prices", "failures", "stormy")
 ROBUSTNESS_SETTINGS = (1.0,)
+
+ENDINGS = ("select", "vote", "direct", "call", "vote", "none", "none")
+"""What decisions call a Final: 0 stands for any slot, the others count from the end (NONE is −2)."""
 
 
 def baselines(replay: Replay) -> list[Router]:
@@ -47,12 +52,13 @@ def decide(
         if isinstance(router, Oracle):
             router.watch(simulator)
         episodes = play(router.act, simulator, query, key, penalty, batch_size)
-        frames.append(as_frame(episodes, replay, router.name, seed))
+        frames.append(as_frame(episodes, simulator, router.name))
     return pl.concat(frames)
 
 
-def as_frame(episodes: Episodes, replay: Replay, router: str, seed: int) -> pl.DataFrame:
-    """Finished episodes in the form of `decisions.SCHEMA`."""
+def as_frame(episodes: Episodes, simulator: Simulator, router: str) -> pl.DataFrame:
+    """Finished episodes in the form of `decisions.SCHEMA`. NumPy arrays."""
+    replay, seed = simulator.replay, simulator.seed
     latency_known = bool(np.isfinite(replay.latency_s[replay.sample_mask]).all())
     answered = episodes.final >= 0
     arm = episodes.arm[np.arange(len(episodes)), np.maximum(episodes.final, 0)]
@@ -64,12 +70,8 @@ def as_frame(episodes: Episodes, replay: Replay, router: str, seed: int) -> pl.D
             "setting": episodes.penalty,
             "query_id": np.array(replay.query_ids)[episodes.query],
             "domain": replay.domains[episodes.query],
-            "calls": _calls(episodes, replay),
-            "final": np.where(
-                episodes.voted & answered,
-                "vote",
-                np.where(episodes.adopted, "call", np.where(answered, "select", "none")),
-            ),
+            "calls": _calls(episodes, simulator),
+            "final": np.where(answered, np.array(ENDINGS)[np.minimum(episodes.ending, 0)], "none"),
             "answered_by": pl.Series(models[replay.model_of_arm[arm]]).set(pl.Series(~answered), None),
             "score": episodes.score,
             "cost_usd": episodes.cost,
@@ -80,24 +82,26 @@ def as_frame(episodes: Episodes, replay: Replay, router: str, seed: int) -> pl.D
     )
 
 
-def _calls(episodes: Episodes, replay: Replay) -> pl.Series:
+def _calls(episodes: Episodes, simulator: Simulator) -> pl.Series:
     """One list of calls an episode."""
-    row, slot = np.nonzero(episodes.arm != NO_CALL)
-    arm, sample = episodes.arm[row, slot], episodes.sample[row, slot]
+    replay, words = simulator.replay, episodes.words()
+    row, slot = np.nonzero(words != EMPTY)
+    word, price = words[row, slot], simulator.price(episodes.world, episodes.period)
+    arm, sample = field_of(word, ARM), field_of(word, SAMPLE)
     style = arm % len(replay.prompt_styles)
     tokens = replay.tokens[episodes.query[row], arm, sample]
     outcomes = np.array([outcome.name.lower() for outcome in Outcome])
     calls = pl.DataFrame(
         {
-            "turn": episodes.slot_turn[row, slot],
+            "turn": field_of(word, TURN),
             "model": np.array(replay.model_ids)[replay.model_of_arm[arm]],
             "prompt_style": np.array(replay.prompt_styles)[style],
             "sample": sample,
-            "price": episodes.price[row, replay.model_of_arm[arm]],
-            "outcome": outcomes[episodes.outcome[row, slot]],
-            "attempts": episodes.attempts[row, slot],
+            "price": price[row, replay.model_of_arm[arm]],
+            "outcome": outcomes[field_of(word, OUTCOME)],
+            "attempts": field_of(word, ATTEMPTS),
             "tokens": pl.Series(tokens).set(pl.Series(tokens < 0), None),
-            "cost": episodes.slot_cost[row, slot],
+            "cost": episodes.slot_cost[slot, row],
         }
     ).to_struct("calls")
     lists = pl.DataFrame({"row": row, "calls": calls}).group_by("row", maintain_order=True).agg("calls")

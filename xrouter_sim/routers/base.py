@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
+from xrouter_sim.engine.episodes import Observation
+from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.replay import Bools, Floats, Ints, Replay
 from xrouter_sim.reward import reward
 
@@ -52,7 +53,7 @@ class SingleShot(Router):
 
 def callable_arms(observation: Observation, model_of_arm: Ints) -> Bools:
     """[B, A] arms on offer that have not been called in this episode."""
-    allowed = observation.on_offer[:, model_of_arm]
+    allowed: Bools = observation.on_offer[:, model_of_arm]
     rows, slots = np.nonzero(observation.arm != NO_CALL)
     allowed[rows, observation.arm[rows, slots]] = False
     return allowed

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.randomness import Purpose, draw
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
+from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.features import text_features
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.reward import SETTINGS, reward

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xrouter_sim.engine.simulator import NO_CALL, Observation
+from xrouter_sim.engine.episodes import Observation
+from xrouter_sim.engine.semantics import NO_CALL
 from xrouter_sim.features import text_features
 from xrouter_sim.replay import Bools, Floats, Ints, Replay
 from xrouter_sim.routers.base import callable_arms

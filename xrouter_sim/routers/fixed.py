@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.randomness import Purpose, uniform
-from xrouter_sim.engine.simulator import Action, Final, Observation
+from xrouter_sim.engine.semantics import Action, Final
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 
@@ -23,7 +24,8 @@ class Ranked(Router):
 
     def rank(self, observation: Observation) -> Floats:
         """[B, A] cheapest first at today's prices."""
-        return self.mean_cost * observation.price[:, self.model_of_arm]
+        cost: Floats = self.mean_cost * observation.price[:, self.model_of_arm]
+        return cost
 
     def act(self, observation: Observation) -> Action:
         rank = self.rank(observation)

@@ -4,7 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from xrouter_sim.engine.simulator import Action, Final, Observation, Simulator
+from xrouter_sim.engine.episodes import Observation
+from xrouter_sim.engine.semantics import Action, Final
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.reward import reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms

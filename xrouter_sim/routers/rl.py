@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrouter_sim.engine.simulator import NO_CALL, Action, Final, Observation
+from xrouter_sim.engine.episodes import Observation
+from xrouter_sim.engine.profile import Profile
+from xrouter_sim.engine.semantics import NO_CALL, Action, Final
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers.base import Kind, Router
 from xrouter_sim.routers.encoding import Encoder
@@ -42,22 +45,9 @@ class RLRouter(Router):
         return dict(self.network.state_dict())
 
     def _feature_counts(self, replay: Replay) -> tuple[int, int]:
-        blank = np.zeros(1, np.int64)
-        observation = Observation(
-            row=blank,
-            key=blank,
-            query=blank,
-            penalty=np.zeros(1),
-            price=np.ones((1, len(replay.model_ids))),
-            on_offer=np.ones((1, len(replay.model_ids)), np.bool_),
-            turn=blank,
-            last_turn=np.zeros(1, np.bool_),
-            cost=np.zeros(1),
-            arm=np.full((1, 1), NO_CALL),
-            outcome=np.zeros((1, 1), np.int64),
-            answer=np.full((1, 1), -1),
-            evidence=np.zeros((1, 1, replay.evidence.shape[3])),
-        )
+        simulator = Simulator(replay, Profile(), 0, self.encoder.cost_unit)
+        first = np.zeros(1, np.int64)
+        observation = simulator.observe(simulator.reset(first, first, np.zeros(1)))
         state = self.encoder(observation)
         return state.tokens.shape[2], state.globals.shape[1]
 

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xrouter_sim.engine.episodes import Episodes, Observation
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.randomness import Purpose, draw, uniform
 from xrouter_sim.engine.rollout import play
-from xrouter_sim.engine.simulator import NO_CALL, Action, Episodes, Final, Observation, Simulator
+from xrouter_sim.engine.semantics import NO_CALL, Action, Final
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.network import Output, State
 from xrouter_sim.routers.prior import PENALTIES_ON_COST, is_better
@@ -226,7 +228,8 @@ class Trainer:
         query = np.tile(queries, len(PENALTIES_ON_COST))
         with Swapped(self.router.network, weights):
             played = play(self.router.act, self.calm, query, query, penalty)
-        return played.reward.reshape(len(PENALTIES_ON_COST), -1)
+        reward: Floats = played.reward.reshape(len(PENALTIES_ON_COST), -1)
+        return reward
 
     def _queries(self, key: Ints) -> Ints:
         place = uniform(self.config.seed, Purpose.QUERY, key) * len(self.train_queries)

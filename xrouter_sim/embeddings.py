@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,14 +90,14 @@ class Embedded(NamedTuple):
     computed: int
 
 
-def embed(texts: Sequence[str], embedder: Embedder, cache: Path | None = None, *, quiet: bool = False) -> Embedded:
-    """Embed each text once, and never again while the folder `cache` has it (None: nothing is kept).
+def embed(texts: Sequence[str], embedder: Embedder, kept_in: Path | None = None, *, quiet: bool = False) -> Embedded:
+    """Embed each text once, and never again while the folder `kept_in` has it (None: nothing is kept).
 
     A bar on stderr appears when it takes more than two seconds. Ctrl-C keeps what was computed.
     """
     unique = list(dict.fromkeys(texts))
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in unique]
-    folder = cache / f"{embedder.name}-{embedder_key(embedder)[:16]}" if cache else None
+    folder = kept_in / f"{embedder.name}-{embedder_key(embedder)[:16]}" if kept_in else None
     vectors = np.zeros((len(unique), DIMENSIONS), np.float32)
     missing = find(folder, digests, vectors) if folder else list(range(len(unique)))
 
@@ -137,10 +137,11 @@ class HashingEmbedder:
 
     name: ClassVar[str] = "hashing"
     settings: ClassVar[dict[str, Any]] = {
-        "words": {"analyzer": "word", "ngram_range": [1, 2]},
-        "characters": {"analyzer": "char_wb", "ngram_range": [3, 5]},
-        "buckets": 2**18,
-        "projection": "sparse random, seed 0",
+        "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+        "characters": {"analyzer": "char_wb", "ngram_range": (3, 5)},
+        "buckets": 2**15,  # of each kind
+        "density": 1 / 16,  # of the projection: 24 of 384 signs for each bucket, so that a single letter has a vector
+        "seed": 0,
     }
 
     def describe(self) -> dict[str, Any]:
@@ -154,19 +155,20 @@ class HashingEmbedder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As Embedder's; a text without any word or sign is the zero vector."""
-        return np.asarray(self._pipeline.transform(texts), np.float32)
+        return np.asarray(_hashing_pipeline().transform(texts), np.float32)
 
-    @cached_property
-    def _pipeline(self) -> Pipeline:
-        buckets = self.settings["buckets"]
-        hashed = [
-            HashingVectorizer(analyzer=kind["analyzer"], ngram_range=tuple(kind["ngram_range"]), n_features=buckets)
-            for kind in (self.settings["words"], self.settings["characters"])
-        ]
-        # The projection takes nothing but the width from what it is fitted on: a matrix without an entry will do.
-        projection = SparseRandomProjection(DIMENSIONS, dense_output=True, random_state=0)
-        projection.fit(csr_matrix((1, buckets * len(hashed))))
-        return make_pipeline(make_union(*hashed), projection, Normalizer())
+
+@cache
+def _hashing_pipeline() -> Pipeline:
+    settings = HashingEmbedder.settings
+    kinds = [settings["words"], settings["characters"]]
+    hashed = [HashingVectorizer(n_features=settings["buckets"], **kind) for kind in kinds]
+    projection = SparseRandomProjection(
+        DIMENSIONS, density=settings["density"], dense_output=True, random_state=settings["seed"]
+    )
+    # It takes nothing but the width from what it is fitted on: a matrix without an entry will do.
+    projection.fit(csr_matrix((1, settings["buckets"] * len(kinds))))
+    return make_pipeline(make_union(*hashed), projection, Normalizer())
 
 
 @dataclass

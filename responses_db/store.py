@@ -17,8 +17,9 @@ import duckdb
 import polars as pl
 
 from responses_db.errors import LabError
+from responses_db.hash_cache import HashCache
 
-MIGRATIONS = [resources.files("responses_db").joinpath("schema.sql").read_text()]
+MIGRATIONS = [resources.files("responses_db").joinpath(name).read_text() for name in ("schema.sql", "schema_2.sql")]
 """SQL scripts, append-only: migration i takes a store from version i to i + 1."""
 
 KEYS = {
@@ -50,6 +51,7 @@ class ResponseStore:
 
     def __init__(self, path: str | Path, *, write: bool = False) -> None:
         self.path = Path(path)
+        self.write = write
         if not write and not self.path.exists():
             raise LabError(f"no store at {self.path}: fill one with `xrouter-sim harvest` or `xrouter-sim import`")
         self.con = self._connect(write)
@@ -89,8 +91,10 @@ class ResponseStore:
         if version > len(MIGRATIONS):
             raise LabError(f"{self.path} has schema version {version}, newer than this program: upgrade xrouter-sim")
         if version < len(MIGRATIONS) and not write:
-            older = f"has the older schema {version}" if version else "is empty"
-            raise LabError(f"{self.path} {older}: any harvest or import brings it up to date")
+            if not version:
+                raise LabError(f"{self.path} is empty: any harvest or import brings it up to date")
+            cure = f"`xrouter-sim store upgrade --db {self.path}`, or any harvest or import, brings it up to date"
+            raise LabError(f"{self.path} has the older schema {version}: {cure}")
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             with self.transaction():
                 self.con.execute(
@@ -132,22 +136,40 @@ class ResponseStore:
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Append rows to one of KEYS' tables; absent columns are null. Returns the number of rows.
 
-        `responses` get their `response_id` here. Raises LabError on a duplicate key or a broken constraint.
+        `responses` get their `response_id` and what is counted in their text here; `scores` may name their response by
+        the key columns of its cell instead. Raises LabError on a duplicate key or a broken constraint.
         """
         if rows.is_empty():
             return 0
+        values = {name: name for name in rows.columns}
         if table == "responses":
-            rows = rows.with_columns(response_id=pl.lit(None, pl.String))
-        columns = ", ".join(rows.columns)
-        values = columns.replace("response_id", RESPONSE_ID_SQL) if table == "responses" else columns
+            values |= {"response_id": RESPONSE_ID_SQL} | _counted("text" if "text" in values else "NULL")
+        elif table == "scores" and "response_id" not in values:
+            values = {name: name for name in values if name not in KEYS["responses"]}
+            values["response_id"] = RESPONSE_ID_SQL
+        insert = f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM new_rows"
         with self._errors_explained():
             self.con.register("new_rows", rows.to_arrow())
             try:
-                self.con.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM new_rows")
+                with self._any_order(rows.height):
+                    self.con.execute(insert)
             finally:
                 with suppress(duckdb.Error):  # in a failed transaction this fails too, and would hide the cause
                     self.con.unregister("new_rows")
         return rows.height
+
+    @contextmanager
+    def _any_order(self, rows: int) -> Iterator[None]:
+        """Rows may land in any order: a large batch is then written once where DuckDB would write it twice."""
+        if rows < LARGE_BATCH:
+            yield
+            return
+        self.con.execute("SET preserve_insertion_order = false")
+        try:
+            yield
+        finally:
+            with suppress(duckdb.Error):
+                self.con.execute("RESET preserve_insertion_order")
 
     def new_only(self, table: str, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows whose key is not in the table yet."""
@@ -160,6 +182,14 @@ class ResponseStore:
             frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def batches(self, sql: str, rows: int = 1 << 16) -> Iterator[pl.DataFrame]:
+        """The result of a query in frames of at most about `rows` rows: the whole of it is never in memory."""
+        with self._errors_explained():
+            for batch in self.con.sql(sql).to_arrow_reader(rows):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                yield frame
 
     def begin_run(self, kind: str, config: Mapping[str, Any]) -> str:
         """Note that a harvest or an import has begun. Returns its run_id."""
@@ -176,7 +206,20 @@ class ResponseStore:
             self.con.execute(sql, [json.dumps(counts), datetime.now(UTC), run_id])
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) of the rows, whatever their order: equal answers and grades give equal hashes."""
+        """SHA-256 (hex) of the rows, whatever their order: equal answers and grades give equal hashes.
+
+        It reads every text, so a reader takes it from the `HashCache` when the file is as it was then.
+        """
+        cache = None if self.write else HashCache(self.path)
+        if cache and (known := cache.get()):
+            return known
+        found = self.compute_hash()
+        if cache:
+            cache.put(found)
+        return found
+
+    def compute_hash(self) -> str:
+        """The content hash from the rows themselves, with no look at the cache."""
         digest = hashlib.sha256()
         for table, columns in HASHED_COLUMNS.items():
             row = f"md5_number(to_json(struct_pack({columns}))::VARCHAR)"
@@ -186,6 +229,13 @@ class ResponseStore:
 
 
 RESPONSE_ID_SQL = "md5(concat_ws(chr(31), query_id, model_id, prompt_style, sample_index))"
+
+LARGE_BATCH = 100_000
+"""Rows; about DuckDB's row group, below which its order costs nothing."""
+
+
+def _counted(text: str) -> dict[str, str]:
+    return {"text_length": f"length(coalesce({text}, ''))", "hedges": f"hedges_in({text})"}
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,10 @@
-"""Reads a store into dense arrays over queries × arms × samples: the loading half of `replay`."""
+"""Reads a store into dense arrays over queries × arms × samples: the loading half of `replay`.
 
-from collections.abc import Sequence
+DuckDB turns names into numbers, so that no string of a response reaches Python; the arrays are made once, at their
+final size, and filled batch by batch as the rows stream in.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +15,59 @@ import polars as pl
 from responses_db import LabError, ResponseStore
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Arrays = dict[str, npt.NDArray[Any]]
 
 STATUSES = ("ok", "truncated", "refused", "failed")
 EVIDENCE = ("log_length", "mean_logprob", "hedges", "has_answer")
 """What a response shows without its grade, 0 where the store has nothing: the last axis of `Replay.evidence`."""
 
-HEDGES = r"(?i)\b(maybe|perhaps|probably|possibly|not (entirely )?(sure|certain)|i think|i guess|might be|roughly)\b"
+MEMORY_MIB = 128
+BYTES_A_RESPONSE = 100
+"""What DuckDB may use while it joins: less would make it write to disk, more would only keep read blocks for later."""
 
-CELLS_SQL = f"""
-SELECT query_id, model_id, prompt_style, sample_index, coalesce(score, 0) AS score, score IS NULL AS ungraded,
-    answer, cost_usd, coalesce(input_tokens + output_tokens, -1) AS tokens, latency_s, status, mean_logprob,
-    ln(1 + length(coalesce(text, ''))) AS log_length,
-    len(regexp_extract_all(coalesce(text, ''), '{HEDGES}')) AS hedges
-FROM graded ORDER BY query_id, model_id, prompt_style, sample_index
+CODES_SQL = """
+CREATE TEMP TABLE query_code AS
+    SELECT query_id, (row_number() OVER (ORDER BY query_id) - 1)::INTEGER AS query FROM queries;
+CREATE TEMP TABLE arm_code AS
+    WITH seen AS (SELECT DISTINCT model_id, prompt_style FROM responses SEMI JOIN queries USING (query_id))
+    SELECT model_id, prompt_style, (row_number() OVER (ORDER BY model_id, prompt_style) - 1)::INTEGER AS arm
+    FROM (SELECT DISTINCT model_id FROM seen) CROSS JOIN (SELECT DISTINCT prompt_style FROM seen);
+CREATE TEMP TABLE answer_code AS
+    SELECT answer, (row_number() OVER (ORDER BY answer) - 1)::INTEGER AS code
+    FROM (SELECT DISTINCT answer FROM scores WHERE answer IS NOT NULL);
 """
+"""Names to numbers, in the order of the names."""
+
+CELLS_SQL = """
+SELECT query, arm, sample_index
+FROM responses JOIN query_code USING (query_id) JOIN arm_code USING (model_id, prompt_style)
+"""
+
+SAMPLE_SQL = "row_number() OVER (PARTITION BY query, arm ORDER BY sample_index) - 1"
+"""The place of a sample in its cell, where sample indices have gaps."""
+
+VALUES_SQL = """
+SELECT query, arm, ({sample})::INTEGER AS sample,
+    coalesce(score, 0) AS score, coalesce(cost_usd, 0) AS cost_usd,
+    coalesce(input_tokens + output_tokens, -1) AS tokens, coalesce(latency_s, 'nan'::DOUBLE) AS latency_s,
+    coalesce(code, -1) AS answer,
+    CASE status WHEN 'ok' THEN 0 WHEN 'truncated' THEN 1 WHEN 'refused' THEN 2 WHEN 'failed' THEN 3 END AS status,
+    ln(1 + text_length) AS log_length, coalesce(mean_logprob, 0) AS mean_logprob, hedges,
+    (code IS NOT NULL)::INTEGER AS has_answer,
+    status <> 'failed' AND score IS NULL AS ungraded, status <> 'failed' AND cost_usd IS NULL AS unpriced
+FROM graded JOIN query_code USING (query_id) JOIN arm_code USING (model_id, prompt_style)
+LEFT JOIN answer_code USING (answer)
+"""
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Which queries are whole, and how many samples each of their cells has."""
+
+    row: Ints  # [queries of the store] place among the whole queries; -1 where an arm's answer is missing
+    samples: Ints  # [Q, A]
+    gaps: bool  # whether some cell's sample indices are other than 0, 1, 2, …
 
 
 def load_arrays(path: str | Path) -> dict[str, Any]:
@@ -33,86 +76,128 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
     Raises LabError when nothing is left, a response has no grade, or a price is unknown.
     """
     with ResponseStore(path) as store:
-        cells = store.frame(CELLS_SQL)
+        responses = store.frame("SELECT count(*) FROM responses").item()
+        store.con.execute(f"SET memory_limit = '{MEMORY_MIB + responses * BYTES_A_RESPONSE // 2**20}MiB'")
+        for statement in CODES_SQL.split(";"):
+            store.con.execute(statement)
+        arms = store.frame("SELECT model_id, prompt_style FROM arm_code ORDER BY arm")
         queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
-        provenance = store.frame("SELECT provenance, count(*) AS n FROM responses GROUP BY 1 ORDER BY 1")
-        providers = dict(store.frame("SELECT model_id, provider FROM models ORDER BY 1").rows())
-        facts = {"path": str(path), "content_hash": store.content_hash(), "provenance": dict(provenance.rows())}
-        facts["providers"] = providers
-    _check_cells(cells, path)
-    complete, left_out = _complete_queries(cells, queries)
-    if complete.is_empty():
-        raise LabError(f"{path}: no query has an answer of every model and prompt style; see `xrouter-sim store info`")
-    cells = cells.join(complete.select("query_id"), on="query_id")
-    return _dense(cells, complete) | {"store": facts | {"left_out": left_out}}
-
-
-def _check_cells(cells: pl.DataFrame, path: str | Path) -> None:
-    if cells.is_empty():
-        raise LabError(f"{path} holds no responses: fill it with `xrouter-sim harvest` or `xrouter-sim import`")
-    ungraded = cells.filter(pl.col("ungraded") & (pl.col("status") != "failed"))
-    if not ungraded.is_empty():
-        raise LabError(
-            f"{path}: {ungraded.height} responses have no grade, first {ungraded['query_id'][0]}: grade them"
-        )
-    unpriced = cells.filter(pl.col("cost_usd").is_null() & (pl.col("status") != "failed"))
-    if not unpriced.is_empty():
-        models = unpriced["model_id"].unique().sort()
-        cure = f"add price cards with `xrouter-sim import prices FILE.toml --db {path}`"
-        if (unpriced["tokens"] < 0).any():
-            cure = "their tokens are unknown too, so import them again with a cost_usd or with token counts"
-        raise LabError(
-            f"{path}: cost unknown for {', '.join(models.head(4))}{' …' if len(models) > 4 else ''} "
-            f"({unpriced.height} responses): {cure}"
-        )
-
-
-def _complete_queries(cells: pl.DataFrame, queries: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    arms = cells["model_id"].n_unique() * cells["prompt_style"].n_unique()
-    counts = cells.group_by("query_id").agg(pl.struct("model_id", "prompt_style").n_unique().alias("n"))
-    complete = queries.join(counts.filter(pl.col("n") == arms).select("query_id"), on="query_id").sort("query_id")
-    return complete, queries.height - complete.height
-
-
-def _codes(values: pl.Series, order: Sequence[str]) -> Ints:
-    return values.cast(pl.Enum(order)).to_physical().cast(pl.Int64).to_numpy()
-
-
-def _dense(cells: pl.DataFrame, queries: pl.DataFrame) -> dict[str, Any]:
-    models = cells["model_id"].unique().sort().to_list()
-    styles = cells["prompt_style"].unique().sort().to_list()
-    query = _codes(cells["query_id"], queries["query_id"].to_list())
-    arm = _codes(cells["model_id"], models) * len(styles) + _codes(cells["prompt_style"], styles)
-    sample = cells.select(pl.int_range(pl.len()).over("query_id", "model_id", "prompt_style")).to_series().to_numpy()
-    cells = cells.with_columns(answer_code=pl.col("answer").rank("dense").over("query_id").cast(pl.Int64) - 1)
-    shape = (queries.height, len(models) * len(styles), int(sample.max()) + 1)
-
-    def scatter(values: pl.Series, empty: float, dtype: type = np.float64) -> npt.NDArray[Any]:
-        dense: npt.NDArray[Any] = np.full(shape, empty, dtype)
-        dense[query, arm, sample] = values.to_numpy()
-        return dense
-
-    samples = np.zeros(shape[:2], np.int64)
-    np.add.at(samples, (query, arm), 1)
-    evidence = [
-        cells["log_length"],
-        cells["mean_logprob"].fill_null(0.0),
-        cells["hedges"].cast(pl.Float64),
-        cells["answer"].is_not_null().cast(pl.Float64),
-    ]
+        axes = _axes(store, queries.height, arms.height)
+        arrays = _arrays(store, axes)
+        facts = _facts(store, path)
+    whole = queries.filter(pl.Series(axes.row >= 0))
     return {
-        "query_ids": queries["query_id"].to_list(),
-        "questions": queries["question"].to_list(),
-        "domains": queries["domain"].to_numpy().astype(np.str_),
-        "splits": queries["split"].to_numpy().astype(np.str_),
-        "model_ids": models,
-        "prompt_styles": styles,
-        "samples": samples,
-        "score": scatter(cells["score"], 0.0),
-        "cost_usd": scatter(cells["cost_usd"].fill_null(0.0), 0.0),
-        "tokens": scatter(cells["tokens"], -1, np.int64),
-        "latency_s": scatter(cells["latency_s"].fill_null(np.nan), np.nan),
-        "answer": scatter(cells["answer_code"].fill_null(-1), -1, np.int64),
-        "status": scatter(pl.Series(_codes(cells["status"], STATUSES)), 0, np.int64),
-        "evidence": np.stack([scatter(values, 0.0) for values in evidence], axis=-1),
+        "query_ids": whole["query_id"].to_list(),
+        "questions": whole["question"].to_list(),
+        "domains": _texts(whole["domain"]),
+        "splits": _texts(whole["split"]),
+        "model_ids": arms["model_id"].unique().sort().to_list(),
+        "prompt_styles": arms["prompt_style"].unique().sort().to_list(),
+        "samples": axes.samples,
+        **arrays,
+        "store": facts | {"left_out": queries.height - whole.height},
     }
+
+
+def _facts(store: ResponseStore, path: str | Path) -> dict[str, Any]:
+    provenance = store.frame("SELECT provenance, count(*) AS n FROM responses GROUP BY 1 ORDER BY 1")
+    providers = store.frame("SELECT model_id, provider FROM models ORDER BY 1")
+    return {
+        "path": str(path),
+        "content_hash": store.content_hash(),
+        "provenance": dict(provenance.rows()),
+        "providers": dict(providers.rows()),
+    }
+
+
+def _axes(store: ResponseStore, queries: int, arms: int) -> _Axes:
+    if not arms:
+        raise LabError(f"{store.path} holds no responses: fill it with `xrouter-sim harvest` or `xrouter-sim import`")
+    count, indices = np.zeros(queries * arms, np.int64), np.zeros(queries * arms)
+    for batch in store.batches(CELLS_SQL):
+        cell = batch["query"].cast(pl.Int64).to_numpy() * arms + batch["arm"].to_numpy()
+        np.add.at(count, cell, 1)
+        np.add.at(indices, cell, batch["sample_index"].to_numpy())
+    gaps = bool((indices > count * (count - 1) / 2).any())  # n different indices add up to least when none is left out
+    samples = count.reshape(queries, arms)
+    whole = (samples > 0).all(axis=1)
+    row = np.where(whole, np.cumsum(whole) - 1, -1)
+    return _Axes(row, samples[whole], gaps)
+
+
+def _arrays(store: ResponseStore, axes: _Axes) -> Arrays:
+    """The arrays [Q, A, K] of a replay. Raises LabError for what cannot be played back, then for having no queries."""
+    shape = (*axes.samples.shape, int(axes.samples.max(initial=1)))
+    arrays: Arrays = {
+        "score": np.zeros(shape),
+        "cost_usd": np.zeros(shape),
+        "tokens": np.full(shape, -1),
+        "latency_s": np.full(shape, np.nan),
+        "answer": np.full(shape, -1),
+        "status": np.zeros(shape, np.int64),
+    }
+    evidence = np.zeros((*shape, len(EVIDENCE)))
+    targets = arrays | {name: evidence[..., place] for place, name in enumerate(EVIDENCE)}
+    ungraded = unpriced = False
+    for batch in store.batches(VALUES_SQL.format(sample=SAMPLE_SQL if axes.gaps else "sample_index")):
+        ungraded |= bool(batch["ungraded"].any())
+        unpriced |= bool(batch["unpriced"].any())
+        _fill(targets, batch, axes.row)
+    if ungraded:
+        raise LabError(_why_ungraded(store))
+    if unpriced:
+        raise LabError(_why_unpriced(store))
+    if not shape[0]:
+        raise LabError(
+            f"{store.path}: no query has an answer of every model and prompt style; see `xrouter-sim store info`"
+        )
+    _rank_within_query(arrays["answer"].reshape(shape[0], -1))
+    return arrays | {"evidence": evidence}
+
+
+def _fill(targets: Arrays, batch: pl.DataFrame, row: Ints) -> None:
+    query = row[batch["query"].to_numpy()]
+    place = query, batch["arm"].to_numpy(), batch["sample"].to_numpy()
+    if (query < 0).any():
+        batch = batch.filter(pl.Series(query >= 0))
+        place = place[0][query >= 0], place[1][query >= 0], place[2][query >= 0]
+    for name, target in targets.items():
+        target[place] = batch[name].to_numpy()
+
+
+def _rank_within_query(answers: Ints, chunk: int = 1 << 18) -> None:
+    """In place, [Q, N]: codes become 0, 1, 2, … within each query, in the same order; -1 stays."""
+    step = max(1, chunk // answers.shape[1])
+    for start in range(0, len(answers), step):
+        part = answers[start : start + step]
+        order = part.argsort(axis=1)
+        ordered = np.take_along_axis(part, order, axis=1)
+        rank = np.zeros_like(ordered)
+        np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1, out=rank[:, 1:])
+        np.put_along_axis(part, order, rank - (ordered[:, :1] < 0), axis=1)
+
+
+def _texts(values: pl.Series) -> npt.NDArray[np.str_]:
+    names = values.unique().sort()
+    codes = values.cast(pl.Enum(names)).to_physical().to_numpy()
+    texts: npt.NDArray[np.str_] = np.array(names.to_list(), np.str_)[codes]
+    return texts
+
+
+def _why_ungraded(store: ResponseStore) -> str:
+    sql = "SELECT count(*), min(query_id) FROM graded WHERE score IS NULL AND status <> 'failed'"
+    count, first = store.frame(sql).row(0)
+    return f"{store.path}: {count} responses have no grade, first {first}: grade them"
+
+
+def _why_unpriced(store: ResponseStore) -> str:
+    sql = """
+    SELECT model_id, count(*) AS n, bool_or(input_tokens IS NULL OR output_tokens IS NULL) AS unknown
+    FROM graded WHERE cost_usd IS NULL AND status <> 'failed' GROUP BY 1 ORDER BY 1
+    """
+    found = store.frame(sql)
+    models = ", ".join(found["model_id"].head(4)) + (" …" if found.height > 4 else "")
+    cure = f"add price cards with `xrouter-sim import prices FILE.toml --db {store.path}`"
+    if found["unknown"].any():
+        cure = "their tokens are unknown too, so import them again with a cost_usd or with token counts"
+    return f"{store.path}: cost unknown for {models} ({found['n'].sum()} responses): {cure}"

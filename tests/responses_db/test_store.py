@@ -240,7 +240,7 @@ class TestOpening:
         with pytest.raises(LabError, match="is empty: any harvest or import"):
             ResponseStore(path)
         with ResponseStore(path, write=True) as store:
-            assert store.frame("SELECT version FROM migrations")["version"].to_list() == [1]
+            assert store.frame("SELECT version FROM migrations")["version"].to_list() == [1, 2]
 
     def test_opening_again_changes_nothing(self, path: Path, tmp_path: Path) -> None:
         with ResponseStore(path) as store:
@@ -249,4 +249,4 @@ class TestOpening:
         for _ in range(2):
             with ResponseStore(tmp_path / "copy.duckdb", write=True) as store:
                 assert store.content_hash() == before
-                assert store.frame("SELECT * FROM migrations").height == 1
+                assert store.frame("SELECT * FROM migrations").height == 2

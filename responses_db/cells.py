@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from responses_db.harvest_config import HarvestConfig
 from responses_db.providers import Model, Provider
-from responses_db.query import Query
+from responses_db.query import Query, digest
 from responses_db.store import ResponseStore
 
 CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -36,18 +37,31 @@ class Cell:
         """As the store makes it."""
         return hashlib.md5("\x1f".join(map(str, self.key)).encode()).hexdigest()
 
+    @property
+    def prompt_characters(self) -> int:
+        """Characters of the system prompt and of all messages."""
+        return len(self.system) + sum(len(str(message.get("content"))) for message in self.query.messages)
+
     def request(self) -> bytes:
-        """The request's canonical JSON. A simulated model is told the sample index as `seed`; others draw anew."""
+        """The request's canonical JSON. Samples differ by their seeds where there are any; without, each is a draw."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        body = {
+        body: dict[str, Any] = {
             "model": self.model.name,
             "messages": [*system, *self.query.messages],
-            "max_tokens": self.max_tokens,
+            self.model.max_tokens_field: self.max_tokens,
             **self.provider.parameters,
+            **self.model.parameters,
         }
         if self.provider.provenance == "simulated":
             body["seed"] = self.sample
+        elif self.model.seed is not None:
+            body["seed"] = sample_seed(self.model.seed, self.sample)
         return CANONICAL.encode(body).encode()
+
+
+def sample_seed(seed: int, sample: int) -> int:
+    """A seed of 31 bits for one sample: hashed, as `seed + sample` would make sample 1 of seed 1 sample 0 of seed 2."""
+    return int(digest("sample", seed, sample)[:8], 16) & 0x7FFF_FFFF
 
 
 def all_cells(config: HarvestConfig, limit: int | None) -> Iterator[Cell]:
@@ -55,9 +69,10 @@ def all_cells(config: HarvestConfig, limit: int | None) -> Iterator[Cell]:
     for query in config.queries[:limit]:
         for provider in config.providers:
             for model in provider.models:
+                most = model.max_tokens or config.max_tokens
                 for style, system in config.prompt_styles.items():
                     for sample in range(config.samples):
-                        yield Cell(query, provider, model, style, system, sample, config.max_tokens)
+                        yield Cell(query, provider, model, style, system, sample, most)
 
 
 def missing_cells(config: HarvestConfig, limit: int | None, store: ResponseStore) -> list[Cell]:

@@ -13,7 +13,10 @@ from responses_db.toml_table import Table, read_toml
 
 @dataclass(frozen=True)
 class HarvestConfig:
-    """A checked config. `prompt_styles` are system prompts by name ("" sends none); `raw` is the file as read."""
+    """A checked config. `prompt_styles` are system prompts by name ("" sends none); `raw` is the file as read.
+
+    `budget_usd` caps what all answers of the config together may cost; None for no cap.
+    """
 
     queries: list[Query]
     prompt_styles: dict[str, str]
@@ -21,21 +24,23 @@ class HarvestConfig:
     samples: int
     max_tokens: int
     raw: dict[str, Any]
+    budget_usd: float | None = None
 
 
 def read_config(path: Path) -> HarvestConfig:
     """Read the config and draw its queries (seconds, for large ones). LabError for the first mistake found."""
     table = read_toml(path)
     seed = table.integer("seed", 0)
-    samples = table.integer("samples", 1, least=1)
-    max_tokens = table.integer("max_tokens", 65_536, least=1)
+    samples = table.integer("samples", 1, least=1, most=2**31 - 1)
+    max_tokens = table.integer("max_tokens", 65_536, least=1, most=2**31 - 1)
+    budget_usd = table.number("budget_usd", None)
     styles = _prompt_styles(table)
     task_tables, provider_tables = table.tables("tasks"), table.tables("providers")
     table.finish()
     providers = [PROVIDERS[row.text("kind", among=PROVIDERS)](row, seed) for row in provider_tables]
     _check_models(providers, table)
     queries = interleave(TASKS[row.text("kind", among=TASKS)].read(row, seed, path.parent) for row in task_tables)
-    return HarvestConfig(queries, styles, providers, samples, max_tokens, dict(table.values))
+    return HarvestConfig(queries, styles, providers, samples, max_tokens, dict(table.values), budget_usd)
 
 
 def _prompt_styles(table: Table) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """From outcomes to rows: read a reply, grade it, and commit responses with their scores, batch by batch."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from responses_db.cells import Cell
+from responses_db.completion import billed_usd, clean, mean_logprob, status_of, text_of, usage_of
 from responses_db.providers.client import Failure, Reply
 from responses_db.regrade import SCORE_TYPES, Grading
 from responses_db.store import KEYS, ResponseStore
@@ -32,6 +33,7 @@ RESPONSE_TYPES = {
     "tokens_from": pl.String,
     "latency_s": pl.Float64,
     "mean_logprob": pl.Float64,
+    "reported_cost_usd": pl.Float64,
     "provenance": pl.String,
     "status": pl.String,
     "error": pl.String,
@@ -40,12 +42,16 @@ RESPONSE_TYPES = {
 
 @dataclass
 class Tally:
-    """What a recorder has seen. `cost_usd` leaves out the `unpriced` answers: an unknown price is not zero."""
+    """What a recorder has seen. `estimated` counts answers whose tokens the endpoint did not say.
+
+    `cost_usd` leaves out the `unpriced` answers: an unknown price is not zero.
+    """
 
     answered: int = 0
     failed: int = 0
     truncated: int = 0
     refused: int = 0
+    estimated: int = 0
     stored: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
@@ -64,7 +70,7 @@ class Recorder:
     _scores: list[dict[str, Any]] = field(default_factory=list)
     _committed_at: float = field(default_factory=time.monotonic)
 
-    def take(self, outcomes: Sequence[tuple[Cell, Reply | Failure]] | Sequence[tuple[Cell, Reply]]) -> None:
+    def take(self, outcomes: Iterable[tuple[Cell, Reply | Failure]]) -> None:
         """Read and grade outcomes; commit when it is time. LabError when the store cannot be written."""
         for cell, outcome in outcomes:
             row = response_row(cell, outcome, self.run_id)
@@ -101,12 +107,11 @@ class Recorder:
         self.store.con.unregister("arrived")
 
     def _count(self, cell: Cell, row: Mapping[str, Any]) -> None:
-        tally, price = self.tally, cell.model.price
+        tally, cost = self.tally, row_cost(cell, row)
         tally.answered += 1
         tally.truncated += row["status"] == "truncated"
         tally.refused += row["status"] == "refused"
-        tokens = row["input_tokens"], row["output_tokens"], row["cached_input_tokens"]
-        cost = price.cost(*tokens) if price else None
+        tally.estimated += row["tokens_from"] == "estimate"
         if cost is None:
             tally.unpriced += 1
         else:
@@ -125,44 +130,35 @@ def response_row(cell: Cell, outcome: Reply | Failure, run_id: str) -> dict[str,
         "provenance": cell.provider.provenance,
     }
     if isinstance(outcome, Failure):
-        return row | {"status": "failed", "error": outcome.error}
-    choice, usage = outcome.body["choices"][0], outcome.body.get("usage") or {}
+        return row | {"status": "failed", "error": clean(outcome.error)}
+    body, usage = outcome.body, usage_of(outcome.body, cell.prompt_characters)
     return row | {
-        "model_answered": outcome.body.get("model"),
-        "text": choice["message"].get("content"),
-        "finish_reason": choice.get("finish_reason"),
-        "input_tokens": _count(usage, "prompt_tokens"),
-        "cached_input_tokens": _count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        "output_tokens": _count(usage, "completion_tokens"),
-        "reasoning_tokens": _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        "tokens_from": "usage" if usage else None,
+        "model_answered": clean(body.get("model")),
+        "text": text_of(body),
+        "finish_reason": clean(body["choices"][0].get("finish_reason")),
+        "input_tokens": usage.input,
+        "cached_input_tokens": usage.cached,
+        "output_tokens": usage.output,
+        "reasoning_tokens": usage.reasoning,
+        "tokens_from": usage.source,
         "latency_s": _latency(cell, outcome),
-        "mean_logprob": _mean_logprob(choice.get("logprobs")),
-        "status": _status(choice),
+        "mean_logprob": mean_logprob(body),
+        "reported_cost_usd": None if cell.model.price else billed_usd(body),
+        "status": status_of(body),
     }
 
 
-def _status(choice: Mapping[str, Any]) -> str:
-    if choice.get("finish_reason") == "length":
-        return "truncated"
-    refused = choice.get("finish_reason") == "content_filter" or choice["message"].get("refusal")
-    return "refused" if refused else "ok"
-
-
-def _count(counts: Any, name: str) -> int | None:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and value >= 0 else None
+def row_cost(cell: Cell, row: Mapping[str, Any]) -> float | None:
+    """USD that the row's call cost: at list price, or what the endpoint says; None when neither is known."""
+    price = cell.model.price
+    if price is None:
+        reported: float | None = row["reported_cost_usd"]
+        return reported
+    return price.cost(row["input_tokens"], row["output_tokens"], row["cached_input_tokens"])
 
 
 def _latency(cell: Cell, reply: Reply) -> float:
-    """Wall clock; for a simulated model the virtual latency that it reports, as its server never waits."""
+    """As measured; for a simulated model the virtual latency that it reports, as its server never waits."""
     if cell.provider.provenance == "simulated":
         return float(reply.body["simulated"]["latency_s"])
     return reply.latency_s
-
-
-def _mean_logprob(logprobs: Any) -> float | None:
-    """Mean over the tokens that came with one, in nats; None without any."""
-    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
-    values = [token["logprob"] for token in tokens or [] if isinstance(token.get("logprob"), int | float)]
-    return min(sum(values) / len(values), 0.0) if values else None

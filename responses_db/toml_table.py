@@ -47,10 +47,11 @@ class Table:
             raise self.fail(f"{key} {value!r} is not known{_nearest(value, among)}; there are {', '.join(among)}")
         return value
 
-    def integer(self, key: str, default: Any = ..., *, least: int = 0) -> Any:
+    def integer(self, key: str, default: Any = ..., *, least: int = 0, most: int = 2**63 - 1) -> Any:
         value = self._take(key, (int,), "a whole number", default)
-        if key in self.values and value < least:
-            raise self.fail(f"`{key}` is {value}, but must be at least {least}")
+        if key in self.values and not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most}"
+            raise self.fail(f"`{key}` is {value}, but must be {bound}")
         return value
 
     def number(self, key: str, default: Any = ..., *, least: float = 0.0) -> Any:

@@ -75,8 +75,8 @@ def test_it_writes_no_pickles_either(tmp_path: Path) -> None:
         cache._cache.set(("a", "tuple"), b"{}")
 
 
-def test_a_damaged_entry_is_an_error_not_an_answer(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_no_answer_and_is_counted(tmp_path: Path) -> None:
     cache = ResponseCache(tmp_path)
-    cache._cache.set("key", b"no latency here")
-    with pytest.raises(LabError, match="is damaged"):
-        cache.get("key")
+    cache._cache.set("key", b"no hash here")
+    assert cache.get("key") is None
+    assert cache.damaged == 1

@@ -128,7 +128,7 @@ def start(config: Path, folder: Path) -> subprocess.Popen[str]:
 def cached(folder: Path) -> int:
     try:
         with sqlite3.connect(f"file:{folder / 'cache/cache.db'}?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT count(*) FROM Cache").fetchone()[0])
+            return int(database.execute("SELECT count(*) FROM Cache WHERE key <> 'layout'").fetchone()[0])
     except sqlite3.Error:
         return 0
 

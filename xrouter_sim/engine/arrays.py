@@ -6,6 +6,7 @@ NumPy (see `world`).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,6 +63,18 @@ class Arrays(ABC):
 
     @abstractmethod
     def to_int(self, values: Array) -> Array: ...
+
+    @abstractmethod
+    def to_byte(self, values: Array) -> Array:
+        """int8"""
+
+    @abstractmethod
+    def log(self, values: Array) -> Array:
+        """Natural logarithm: for features only, since its last bits differ between backends."""
+
+    @abstractmethod
+    def stack(self, parts: Sequence[Array]) -> Array:
+        """Side by side along a new last axis, as float32: for features."""
 
     @abstractmethod
     def argmax(self, values: Array) -> Array:
@@ -123,6 +136,15 @@ class NumpyArrays(Arrays):
     def to_int(self, values: Array) -> Array:
         return values.astype(np.int64)
 
+    def to_byte(self, values: Array) -> Array:
+        return values.astype(np.int8)
+
+    def log(self, values: Array) -> Array:
+        return np.log(values)
+
+    def stack(self, parts: Sequence[Array]) -> Array:
+        return np.stack(parts, axis=-1, dtype=np.float32, casting="unsafe")
+
     def argmax(self, values: Array) -> Array:
         return values.argmax(axis=-1)
 
@@ -179,6 +201,15 @@ class TorchArrays(Arrays):
 
     def to_int(self, values: Array) -> Array:
         return values.to(self.torch.int64)
+
+    def to_byte(self, values: Array) -> Array:
+        return values.to(self.torch.int8)
+
+    def log(self, values: Array) -> Array:
+        return self.torch.log(values)
+
+    def stack(self, parts: Sequence[Array]) -> Array:
+        return self.torch.stack([part.to(self.torch.float32) for part in parts], dim=-1)
 
     def argmax(self, values: Array) -> Array:
         # torch does not promise the first of equals; the least index among the greatest is.

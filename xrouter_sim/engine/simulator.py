@@ -45,6 +45,7 @@ class Simulator:
         self.caller = Caller(replay, self.world, profile, self.xp)
         put = self.xp.put_in
         self._deck, self._order = len(self.world.price), put(self.world.order)
+        self._place = put(np.argsort(self.world.order, axis=1))
         self._places, self._one = self.xp.arange(0), self.xp.full(1, 1)
         self._provider = put(self.world.provider[replay.model_of_arm])
         self._answer = put(replay.answer.reshape(-1))
@@ -106,10 +107,18 @@ class Simulator:
         for name in ("turn", "n_slots", "called", "cost", "time", "done"):
             getattr(episodes, name)[rows] = 0
 
+    def pick(self, key: Array, purpose: Purpose, n: int) -> Array:
+        """[B] a number below n for each episode, with equal chances."""
+        step = int(golden_steps(counter(purpose, 0)))
+        return ((self.xp.stream(self._word(key) + step) & 0x7FFFFFFF) * n) >> 31
+
+    def _word(self, key: Array) -> Array:
+        """[B] the word that seeds an episode's stream."""
+        return self.xp.stream((self._word_seed ^ self.xp.stream(key + GOLDEN)) + GOLDEN)
+
     def _fate(self, key: Array) -> dict[str, Array]:
         """What the seed and an episode's number fix: its stream, its world and its period."""
-        xp, models = self.xp, self.caller.models
-        word = xp.stream((self._word_seed ^ xp.stream(key + GOLDEN)) + GOLDEN)
+        models, word = self.caller.models, self._word(key)
         period = (key // self.profile.failures.period_episodes) & (PERIODS - 1)
         return {
             "luck": word + CALL_STEP,
@@ -144,16 +153,25 @@ class Simulator:
         """[B, M] the models as the pool shows them."""
         return self.xp.take(self._order, world // self.caller.models % len(self._order))
 
+    def place(self, world: Array) -> Array:
+        """[B, M] each model's place in the pool as it is shown, from 0."""
+        return self.xp.take(self._place, world // self.caller.models % len(self._place))
+
+    def cells(self, query: Array, words: Array) -> Array:
+        """[B, L] where the arrays of the replay, laid flat, have each slot's response; -1 where nothing usable is."""
+        ok = (words != EMPTY) & (field_of(words, OUTCOME) == int(Outcome.OK))
+        return self.xp.where(ok, self._cell_of(query[:, None], words), -1)
+
     def answer(self, query: Array, words: Array) -> Array:
         """[B, L] the answer read out of each slot's response ([B, L] words); -1 where there is none."""
-        ok = (words != EMPTY) & (field_of(words, OUTCOME) == int(Outcome.OK))
-        return self.xp.where(ok, self.xp.take(self._answer, self._cell_of(query[:, None], words) * ok), -1)
+        cell = self.cells(query, words)
+        return self.xp.where(cell >= 0, self.xp.take(self._answer, cell * (cell >= 0)), -1)
 
     def evidence(self, query: Array, words: Array) -> Array:
         """[B, L, E] of each slot's response; 0 where there is none."""
-        ok = (words != EMPTY) & (field_of(words, OUTCOME) == int(Outcome.OK))
-        found = self.xp.take(self._evidence, self._cell_of(query[:, None], words) * ok)
-        return self.xp.where(ok[..., None], found, 0.0)
+        cell = self.cells(query, words)
+        found = self.xp.take(self._evidence, cell * (cell >= 0))
+        return self.xp.where((cell >= 0)[..., None], found, 0.0)
 
     def _cell_of(self, query: Array, word: Array) -> Array:
         return (query * self.caller.arms + field_of(word, ARM)) * self.caller.samples_most + field_of(word, SAMPLE)

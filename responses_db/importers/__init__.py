@@ -1,33 +1,41 @@
 """Public routing data into the store: an importer turns one published form into the tidy form, the rest is shared.
 
-A new importer is one new file with a `read` function and one line in IMPORTERS: that gives `xrouter-sim import NAME`.
+A new importer is one new file and one line in `registry.IMPORTERS`: that gives `xrouter-sim import NAME`.
+The way of a row: sources (files) → the importer's `read` (loose rows) → typing_rows → gather (splits, ids) → checks →
+landing (one transaction).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+from responses_db.importers.registry import IMPORTERS, Choices, Importer
 
-from responses_db.importers import tidy
-from responses_db.importers.checks import check
-from responses_db.importers.landing import Landed, land
+if TYPE_CHECKING:
+    from responses_db.importers import tidy
+    from responses_db.importers.checks import check
+    from responses_db.importers.landing import Landed, land
+    from responses_db.importers.run import Imported, import_files
 
-__all__ = ["IMPORTERS", "Importer", "Landed", "check", "land"]
+__all__ = [
+    "IMPORTERS",
+    "Choices",
+    "Imported",
+    "Importer",
+    "Landed",
+    "check",
+    "import_files",
+    "land",
+    "tidy",
+]
+
+HOMES = {"check": "checks", "Landed": "landing", "land": "landing", "Imported": "run", "import_files": "run"}
 
 
-@dataclass(frozen=True)
-class Importer:
-    """A published form. `read` gives its rows in the tidy form (columns of `tidy.COLUMNS`); LabError if it cannot."""
+def __getattr__(name: str) -> Any:
+    """Import what needs polars only when it is asked for: `--help` needs none of it."""
+    from importlib import import_module
 
-    name: str
-    summary: str  # one sentence: what the form is and who publishes it
-    read: Callable[[Path], pl.DataFrame]
-
-
-IMPORTERS = {
-    importer.name: importer
-    for importer in [
-        Importer("tidy", "Parquet or CSV in the tidy form: one row a response.", tidy.read),
-    ]
-}
+    if name in HOMES:
+        return getattr(import_module(f"responses_db.importers.{HOMES[name]}"), name)
+    if name == "tidy":
+        return import_module("responses_db.importers.tidy")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

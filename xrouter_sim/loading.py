@@ -6,6 +6,7 @@ final size, and filled batch by batch as the rows stream in.
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,13 @@ STATUSES = ("ok", "truncated", "refused", "failed")
 EVIDENCE = ("log_length", "mean_logprob", "hedges", "has_answer")
 """What a response shows without its grade, 0 where the store has nothing: the last axis of `Replay.evidence`."""
 
-MEMORY_MIB = 128
-BYTES_A_RESPONSE = 100
-"""What DuckDB may use while it joins: less would make it write to disk, more would only keep read blocks for later."""
+MEMORY_MIB = 64
+BYTES_A_RESPONSE = 60
+"""What DuckDB may use while it joins; with more it would keep blocks that nobody reads again, with less it spills."""
 
 CODES_SQL = """
 CREATE TEMP TABLE query_code AS
-    SELECT query_id, (row_number() OVER (ORDER BY query_id) - 1)::INTEGER AS query FROM queries;
+    SELECT query_id, grader, (row_number() OVER (ORDER BY query_id) - 1)::INTEGER AS query FROM queries;
 CREATE TEMP TABLE arm_code AS
     WITH seen AS (SELECT DISTINCT model_id, prompt_style FROM responses SEMI JOIN queries USING (query_id))
     SELECT model_id, prompt_style, (row_number() OVER (ORDER BY model_id, prompt_style) - 1)::INTEGER AS arm
@@ -39,26 +40,32 @@ CREATE TEMP TABLE answer_code AS
 """
 """Names to numbers, in the order of the names."""
 
-CELLS_SQL = """
-SELECT query, arm, sample_index
-FROM responses JOIN query_code USING (query_id) JOIN arm_code USING (model_id, prompt_style)
-"""
+CELLS = "JOIN query_code USING (query_id) JOIN arm_code USING (model_id, prompt_style)"
 
-SAMPLE_SQL = "row_number() OVER (PARTITION BY query, arm ORDER BY sample_index) - 1"
+CELLS_SQL = f"SELECT query, arm, sample_index FROM responses {CELLS}"
+
+SAMPLE_SQL = "(row_number() OVER (PARTITION BY query, arm ORDER BY sample_index) - 1)::INTEGER"
 """The place of a sample in its cell, where sample indices have gaps."""
 
-VALUES_SQL = """
-SELECT query, arm, ({sample})::INTEGER AS sample,
-    coalesce(score, 0) AS score, coalesce(cost_usd, 0) AS cost_usd,
+ANSWERED_SQL = f"""
+SELECT query, arm, {{sample}} AS sample, coalesce(cost_usd, 0) AS cost_usd,
     coalesce(input_tokens + output_tokens, -1) AS tokens, coalesce(latency_s, 'nan'::DOUBLE) AS latency_s,
-    coalesce(code, -1) AS answer,
     CASE status WHEN 'ok' THEN 0 WHEN 'truncated' THEN 1 WHEN 'refused' THEN 2 WHEN 'failed' THEN 3 END AS status,
     ln(1 + text_length) AS log_length, coalesce(mean_logprob, 0) AS mean_logprob, hedges,
-    (code IS NOT NULL)::INTEGER AS has_answer,
-    status <> 'failed' AND score IS NULL AS ungraded, status <> 'failed' AND cost_usd IS NULL AS unpriced
-FROM graded JOIN query_code USING (query_id) JOIN arm_code USING (model_id, prompt_style)
-LEFT JOIN answer_code USING (answer)
+    status <> 'failed' AND cost_usd IS NULL AS unpriced
+FROM priced {CELLS}
 """
+
+GRADED_SQL = f"""
+WITH cell AS (
+    SELECT response_id, query, grader, arm, {{sample}} AS sample, status <> 'failed' AS came FROM responses {CELLS}
+)
+SELECT query, arm, sample, score, coalesce(code, -1) AS answer, (code IS NOT NULL)::INTEGER AS has_answer, came
+FROM latest_scores JOIN cell USING (response_id, grader) LEFT JOIN answer_code USING (answer)
+"""
+"""Apart from ANSWERED_SQL because the join on response ids needs the most memory: so it carries little else."""
+
+FAILED = STATUSES.index("failed")
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,14 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
 
     Raises LabError when nothing is left, a response has no grade, or a price is unknown.
     """
-    with ResponseStore(path) as store:
-        responses = store.frame("SELECT count(*) FROM responses").item()
-        store.con.execute(f"SET memory_limit = '{MEMORY_MIB + responses * BYTES_A_RESPONSE // 2**20}MiB'")
+    with ResponseStore(path) as store, TemporaryDirectory(prefix="xrouter-sim-") as spill:
+        _limit_memory(store, spill)
         for statement in CODES_SQL.split(";"):
             store.con.execute(statement)
         arms = store.frame("SELECT model_id, prompt_style FROM arm_code ORDER BY arm")
-        queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
-        axes = _axes(store, queries.height, arms.height)
+        axes = _axes(store, arms.height)
         arrays = _arrays(store, axes)
+        queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
         facts = _facts(store, path)
     whole = queries.filter(pl.Series(axes.row >= 0))
     return {
@@ -99,6 +105,13 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
     }
 
 
+def _limit_memory(store: ResponseStore, spill: str) -> None:
+    """The folder to spill to is not the store's own, which may be read-only."""
+    responses = store.frame("SELECT count(*) FROM responses").item()
+    store.con.execute(f"SET memory_limit = '{MEMORY_MIB + responses * BYTES_A_RESPONSE // 2**20}MiB'")
+    store.con.execute(f"SET temp_directory = '{spill}'")
+
+
 def _facts(store: ResponseStore, path: str | Path) -> dict[str, Any]:
     provenance = store.frame("SELECT provenance, count(*) AS n FROM responses GROUP BY 1 ORDER BY 1")
     providers = store.frame("SELECT model_id, provider FROM models ORDER BY 1")
@@ -110,9 +123,10 @@ def _facts(store: ResponseStore, path: str | Path) -> dict[str, Any]:
     }
 
 
-def _axes(store: ResponseStore, queries: int, arms: int) -> _Axes:
+def _axes(store: ResponseStore, arms: int) -> _Axes:
     if not arms:
         raise LabError(f"{store.path} holds no responses: fill it with `xrouter-sim harvest` or `xrouter-sim import`")
+    queries = store.frame("SELECT count(*) FROM query_code").item()
     count, indices = np.zeros(queries * arms, np.int64), np.zeros(queries * arms)
     for batch in store.batches(CELLS_SQL):
         cell = batch["query"].cast(pl.Int64).to_numpy() * arms + batch["arm"].to_numpy()
@@ -138,12 +152,17 @@ def _arrays(store: ResponseStore, axes: _Axes) -> Arrays:
     }
     evidence = np.zeros((*shape, len(EVIDENCE)))
     targets = arrays | {name: evidence[..., place] for place, name in enumerate(EVIDENCE)}
-    ungraded = unpriced = False
-    for batch in store.batches(VALUES_SQL.format(sample=SAMPLE_SQL if axes.gaps else "sample_index")):
-        ungraded |= bool(batch["ungraded"].any())
+    sample = SAMPLE_SQL if axes.gaps else "sample_index"
+    came = graded = 0
+    unpriced = False
+    for batch in store.batches(ANSWERED_SQL.format(sample=sample)):
+        came += int((batch["status"] != FAILED).sum())
         unpriced |= bool(batch["unpriced"].any())
         _fill(targets, batch, axes.row)
-    if ungraded:
+    for batch in store.batches(GRADED_SQL.format(sample=sample)):
+        graded += int(batch["came"].sum())
+        _fill(targets, batch, axes.row)
+    if graded < came:
         raise LabError(_why_ungraded(store))
     if unpriced:
         raise LabError(_why_unpriced(store))
@@ -161,8 +180,8 @@ def _fill(targets: Arrays, batch: pl.DataFrame, row: Ints) -> None:
     if (query < 0).any():
         batch = batch.filter(pl.Series(query >= 0))
         place = place[0][query >= 0], place[1][query >= 0], place[2][query >= 0]
-    for name, target in targets.items():
-        target[place] = batch[name].to_numpy()
+    for name in targets.keys() & set(batch.columns):
+        targets[name][place] = batch[name].to_numpy()
 
 
 def _rank_within_query(answers: Ints, chunk: int = 1 << 18) -> None:

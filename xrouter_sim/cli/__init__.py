@@ -5,8 +5,11 @@ import click
 from responses_db.errors import LabError
 from xrouter_sim import __version__
 from xrouter_sim.cli.bench import bench_group
+from xrouter_sim.cli.bench_env import bench_env as bench_env  # adds itself to the group
+from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.embedding import embed_store
+from xrouter_sim.cli.exporting import export as export  # adds itself to the group
 from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report

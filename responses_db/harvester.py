@@ -8,6 +8,7 @@ Ctrl-C and SIGTERM let calls under way finish, then commit; a second one drops t
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,9 @@ LOOKUP_CELLS = 1_000
 BACKLOG = 10_000
 """Answers that wait to be graded before no more are asked for."""
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread that grades may keep the event loop waiting: Python's own 5 ms at every send cost a tenth."""
+
 T = TypeVar("T")
 
 Outcome = tuple[Cell, Reply | Failure]
@@ -53,8 +57,9 @@ Progress = Callable[[int, int, Tally], None]
 class Harvested:
     """What a harvest did. `asked` counts calls that ended, `cached` answers read from the cache.
 
-    `damaged` counts cached answers that were not what had been written, and were asked for again. `halted` says why
-    calls were left for another time, but for Ctrl-C, which is `stopped`; `left` counts the cells without an answer.
+    `damaged` counts cached answers that were not what had been written, and were asked for again. `left` counts cells
+    that are still without an answer: after Ctrl-C (`stopped`), because the budget was reached (it says how), because an
+    endpoint was given up (each says why), or because their calls failed.
     `spent_usd` and `lost_usd` are the budget's figures over all runs; None without a budget.
     `grading` is of what arrived, `regraded` of responses that were in the store without a grade.
     """
@@ -64,7 +69,8 @@ class Harvested:
     missing: int = 0
     damaged: int = 0
     stopped: bool = False
-    halted: list[str] = field(default_factory=list)
+    budget_reached: str = ""
+    given_up: list[str] = field(default_factory=list)
     spent_usd: float | None = None
     lost_usd: float | None = None
     tally: Tally = field(default_factory=Tally)
@@ -79,9 +85,9 @@ class Harvested:
 
     def counts(self) -> dict[str, object]:
         """Flat, for the table `runs`."""
-        names = ("missing", "asked", "cached", "left", "damaged", "stopped", "halted", "spent_usd", "lost_usd")
-        own = {name: getattr(self, name) for name in names}
-        return own | vars(self.tally) | {"ungraded": self.grading.ungraded}
+        own = {name: value for name, value in vars(self).items() if isinstance(value, int | str | list | None)}
+        ours = {"left": self.left, "spent_usd": self.spent_usd, "lost_usd": self.lost_usd}
+        return own | ours | vars(self.tally) | {"ungraded": self.grading.ungraded}
 
 
 def harvest(config: HarvestConfig, db: Path, cache: Path, limit: int | None, progress: Progress) -> Harvested:
@@ -101,7 +107,7 @@ def harvest(config: HarvestConfig, db: Path, cache: Path, limit: int | None, pro
             budget = open_budget(config, cells, store, cache)
             run_id = begin(config, queries, store)
             recorder = Recorder(store, run_id, done.tally, done.grading)
-            with suppress(asyncio.CancelledError):  # Ctrl-C twice
+            with suppress(asyncio.CancelledError), _quick_switching():  # cancelled: Ctrl-C twice
                 asyncio.run(_Harvest(recorder, budget, progress, done).run(cells, cache))
             store.end_run(run_id, done.counts())
         done.content_hash = store.content_hash()
@@ -119,6 +125,7 @@ class _Harvest:
         self._clients: list[ChatClient] = []
         self._arrived: list[Outcome] = []
         self._halted = False
+        self._refused_usd = 0.0
         self._trouble: LabError | None = None
 
     async def run(self, cells: Sequence[Cell], cache_folder: Path) -> None:
@@ -143,9 +150,7 @@ class _Harvest:
             await self._keeper.close()
             self._writer.shutdown()
             if self._budget:
-                self._budget.close()
-                self._done.spent_usd = self._budget.spent_usd
-                self._done.lost_usd = self._budget.lost_usd + self._budget.lost_before_usd
+                self._close_budget(self._budget)
 
     async def _write(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work, *args)
@@ -171,11 +176,9 @@ class _Harvest:
             for number in signals:
                 loop.remove_signal_handler(number)
 
-    def _halt(self, why: str = "") -> None:
+    def _halt(self) -> None:
         """Ask for nothing more."""
         self._halted = True
-        if why and why not in self._done.halted:
-            self._done.halted.append(why)
         for client in self._clients:
             client.halt.set()
 
@@ -235,7 +238,7 @@ class _Harvest:
             finally:
                 await client.close()
         if client.gave_up:
-            self._done.halted.append(f"{provider.name} was given up: {client.gave_up}")
+            self._done.given_up.append(f"{provider.name} was given up: {client.gave_up}")
 
     async def _work(self, turns: Iterator[Cell], client: ChatClient, admission: Admission) -> None:
         """Ask for one cell after another until none is left or the harvest halts."""
@@ -252,7 +255,8 @@ class _Harvest:
             except Halted:
                 return
             except BudgetReached:
-                return self._halt(self._budget_words(ticket))
+                self._refused_usd = max(self._refused_usd, ticket.most_usd if ticket else 0.0)
+                return self._halt()
             await self._keep(cell, body, outcome, ticket)
 
     async def _keep(self, cell: Cell, body: bytes, outcome: Reply | Failure, ticket: CallTicket | None) -> None:
@@ -279,15 +283,27 @@ class _Harvest:
         self._recorder.take(outcomes)
         self._progress(len(outcomes), self._done.missing, self._recorder.tally)
 
-    def _budget_words(self, ticket: CallTicket | None) -> str:
-        budget, next_usd = self._budget, ticket.most_usd if ticket else 0.0
-        assert budget is not None
-        lost = budget.lost_usd + budget.lost_before_usd
-        also = f" and ${lost:.4f} for calls that were cut off and may be billed" if lost else ""
-        return (
-            f"the budget of ${budget.cap_usd:g} is reached: ${budget.spent_usd:.4f} is spent{also}, and the next call "
-            f"may cost up to ${next_usd:.4f}; a smaller max_tokens lowers that"
-        )
+    def _close_budget(self, budget: Budget) -> None:
+        """Note what was spent, and whether that is why calls were left."""
+        budget.close()
+        spent, lost = budget.spent_usd, budget.lost_usd + budget.lost_before_usd
+        self._done.spent_usd, self._done.lost_usd = spent, lost
+        if self._refused_usd:
+            also = f", ${lost:.4f} may have been billed for calls that were cut off" if lost else ""
+            self._done.budget_reached = (
+                f"the budget of ${budget.cap_usd:g} is reached: ${spent:.4f} is spent{also}, and a call may cost up to "
+                f"${self._refused_usd:.4f} (a smaller max_tokens lowers that)"
+            )
+
+
+@contextmanager
+def _quick_switching() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _look_up(cells: Sequence[Cell], cache: ResponseCache) -> list[Reply | None]:

@@ -2,7 +2,8 @@
 
 `python -m xrouter_sim.bench.endpoint` reads one line of JSON from standard input (`Behaviour`), prints its port as
 JSON, and serves on 127.0.0.1 until standard input closes. Each request meets its fault by a draw from (seed, request,
-how often it was asked), so a trial meets the same faults whatever the order. GET /ledger gives every call so far.
+how often it was asked), so a trial meets the same faults whatever the order. GET /ledger gives every call so far, GET
+/count their number.
 """
 
 import asyncio
@@ -53,6 +54,8 @@ class FaultyEndpoint:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         asked_at = time.monotonic()
+        if request.method == "GET" and request.path.endswith("/count"):
+            return web.json_response(len(self.ledger))
         if request.method == "GET":
             return web.json_response(self.ledger[int(request.query.get("from", 0)) :][:CALLS_A_READ])
         body = await request.read()
@@ -134,6 +137,12 @@ def running_endpoint(behaviour: Behaviour) -> Iterator[str]:
             yield f"http://{HOST}:{json.loads(process.stdout.readline())['port']}/v1"
         finally:
             process.stdin.close()
+
+
+def count_calls(base_url: str) -> int:
+    """How many rows the ledger has."""
+    with urllib.request.urlopen(f"{base_url}/count") as response:
+        return int(json.load(response))
 
 
 def read_ledger(base_url: str, start: int = 0) -> list[tuple[str, str, float, float]]:

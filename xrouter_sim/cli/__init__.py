@@ -6,6 +6,7 @@ from responses_db.errors import LabError
 from xrouter_sim import __version__
 from xrouter_sim.cli.bench import bench_group
 from xrouter_sim.cli.bench_env import bench_env as bench_env  # adds itself to the group
+from xrouter_sim.cli.bench_harvest import bench_harvest as bench_harvest
 from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.embedding import embed_store

@@ -17,6 +17,7 @@ from xrouter_sim.envs.encoding import STATE, ActionCode
 from xrouter_sim.envs.gym import RoutingEnv
 from xrouter_sim.envs.vector import VectorRoutingEnv
 from xrouter_sim.features import FeatureSpec
+from xrouter_sim.replay import Replay
 
 REPLAY = tiny_replay(queries=60, samples=2)
 TRAIN = REPLAY.indices("train")
@@ -132,3 +133,17 @@ def test_environments_without_observations_show_nothing():
     env = VectorRoutingEnv(world(), TRAIN, 3, observes=False)
     assert env.reset() == ({}, {})
     assert isinstance(env.xp, NumpyArrays)
+
+
+def test_embeddings_of_questions_and_responses_are_shown(tiny_store):
+    replay = Replay.load(tiny_store)
+    spec = FeatureSpec(embedder="hashing", query=("embedding",), response=("embedding", "agreement"))
+    simulator = Simulator(replay, Profile(), 0, 0.002)
+    env = VectorRoutingEnv(simulator, replay.indices("train"), 4, spec=spec)
+    observation, _ = env.reset()
+    assert observation["query"].shape == (4, 384)
+    assert np.allclose(np.linalg.norm(observation["query"], axis=1), 1.0, atol=1e-5)
+    observation, *_ = env.step(np.array([[1, 0], [2, 0], [0, 0], [1, 0]]))
+    length = np.linalg.norm(observation["response"][:, 0, :384], axis=1)
+    assert np.allclose(length, [1.0, 1.0, 0.0, 1.0], atol=1e-5), "who called nothing sees nothing"
+    assert not observation["response"][:, 1:].any()

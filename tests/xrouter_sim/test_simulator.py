@@ -347,7 +347,7 @@ def test_a_row_that_begins_again_is_a_fresh_episode():
     used, fresh = begin(world), begin(world)
     world.step(used, act([0, 1], 8, Final.VOTE))
     rows = np.arange(8)
-    world.restart(used, rows, rows, rows, np.ones(8))
+    world.restart(used, rows, rows, world.fate(rows), np.ones(8))
     for episodes in (used, fresh):
         world.step(episodes, act([2], 8, Final.ADOPT))
     for name, values in outcome_of(fresh).items():

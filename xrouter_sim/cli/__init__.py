@@ -15,6 +15,7 @@ from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report
 from xrouter_sim.cli.store import store_group
+from xrouter_sim.cli.store_sql import store_sql as store_sql
 from xrouter_sim.cli.train import train
 
 

@@ -42,7 +42,7 @@ class Arrays(ABC):
 
     @abstractmethod
     def take(self, table: Array, index: Array) -> Array:
-        """Rows of a table (of any rank) by index."""
+        """Rows of a table (of any rank) by index, which must lie in it: no counting from the end."""
 
     @abstractmethod
     def nonzero(self, mask: Array) -> Array:

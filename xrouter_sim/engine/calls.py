@@ -33,6 +33,9 @@ GOLDEN, ARM_STEP, CALL_STEP, SAMPLE_STEP = golden_steps(
 ).tolist()
 """What is added to a stream's state for the next attempt, for the next arm, and to begin (see `randomness.counter`)."""
 
+LATENCY, SCORE = 2, 3
+"""Places in a row of `Tables`, counted in halves; before them stands the cost."""
+
 ONE_ATTEMPT, AS_RECORDED, FROM_CACHE = 1 << ATTEMPTS, 1 << RECORDED, (1 << CACHED) + (1 << RECORDED)
 KEPT_BETWEEN_ATTEMPTS = ~((0xFF << OUTCOME) | (1 << RECORDED))
 
@@ -55,6 +58,9 @@ class Calls:
 
     state: Array  # of the episode's stream at the call's first attempt
     cell: Array  # of the stored response
+    listed: Array  # USD that it cost at list price
+    latency: Array  # seconds that it took
+    score: Array
     price: Array  # factor; NaN where the model is not on offer
     cuts_row: Array
     remaining: Array | None  # seconds until the deadline
@@ -69,27 +75,43 @@ class Result:
     """How n calls went; all arrays [n]."""
 
     word: Array  # of the slot, see `episodes.field_of`
-    cell: Array  # of the response; NOTHING's where it was damaged on the way
+    score: Array  # 0 where the response was damaged on the way
     cost: Array  # USD
     time: Array  # seconds
     ok: Array
 
 
 class Tables:
-    """What a call looks up of a stored response, each in a table of its own and as small as it can be kept exact.
+    """What a call looks up of a stored response: sixteen bytes side by side, so that one trip to memory brings all.
 
-    The tables are what a processor's cache must hold: half the bytes are twice the speed.
+    A cost is exact, a latency rounded to float32; a score too where that is exact, else it has a table of its own.
     """
 
     def __init__(self, replay: Replay, xp: Arrays) -> None:
         put, score = xp.put_in, np.append(replay.score, 0.0)
         self.nothing = replay.score.size
         """The cell of no response: it scores 0."""
-        self.cost = put(replay.cost_usd.reshape(-1))
-        self.latency = put(np.nan_to_num(replay.latency_s).astype(np.float32).reshape(-1))
-        self.score = put(score.astype(np.uint8) if ((score == 0) | (score == 1)).all() else score)
+        rows = np.zeros((len(score), 2))
+        rows[:-1, 0] = replay.cost_usd.reshape(-1)
+        halves = rows.view(np.float32)
+        halves[:-1, LATENCY] = np.nan_to_num(replay.latency_s).reshape(-1)
+        halves[:, SCORE] = score
+        self._rows, self._float32 = put(rows), put(np.zeros(1, np.float32)).dtype
+        self._scores = None if (halves[:, SCORE] == score).all() else put(score)
         self.outcome = put(FROM_STATUS[replay.status].astype(np.uint8).reshape(-1)) if replay.status.any() else None
         self.slowest = float(np.nan_to_num(replay.latency_s).max(initial=0.0))
+        self._xp = xp
+
+    def read(self, cell: Array) -> tuple[Array, Array, Array]:
+        """[n] cost in USD, latency in seconds (float32) and score."""
+        rows = self._xp.take(self._rows, cell)
+        halves = rows.view(self._float32)
+        score = halves[:, SCORE] if self._scores is None else self._xp.take(self._scores, cell)
+        return rows[:, 0], halves[:, LATENCY], score
+
+    def score(self, cell: Array) -> Array:
+        """[n]"""
+        return self._xp.to_float(self.read(cell)[2])
 
 
 class Caller:
@@ -133,9 +155,13 @@ class Caller:
         model = arm if self.styles == 1 else arm // self.styles
         by_period = episodes.period[rows] + model if self.drifts or len(self.last_cut) > self.models else model
         price = xp.take(self.price, episodes.world[rows] + model)
+        listed, latency, score = self.tables.read(cell)
         calls = Calls(
             state=state,
             cell=cell,
+            listed=listed,
+            latency=latency,
+            score=score,
             price=price * xp.take(self.drift, by_period) if self.drifts else price,
             cuts_row=by_period if len(self.last_cut) > self.models else model,
             remaining=episodes.deadline[rows] - episodes.time[rows] if episodes.limited else None,
@@ -143,12 +169,12 @@ class Caller:
         )
         result = self._attempts(calls, word)
         if cached is not None:
-            self._make_free(result, cached, word, cell, None)
+            self._make_free(result, cached, word, calls, None)
         if self.drops:
-            self._make_free(result, price != price, word, cell, Outcome.UNAVAILABLE)
+            self._make_free(result, price != price, word, calls, Outcome.UNAVAILABLE)
         if episodes.limited:
             over = (episodes.cost[rows] >= episodes.budget[rows]) | (episodes.time[rows] >= episodes.deadline[rows])
-            self._make_free(result, over, word, cell, Outcome.OVER_LIMIT)
+            self._make_free(result, over, word, calls, Outcome.OVER_LIMIT)
         return result
 
     def _repeats(self, episodes: Episodes, rows: Array, arm: Array) -> "Repeats | None":
@@ -182,21 +208,20 @@ class Caller:
         outcome = self.tables.outcome
         return cell * 0 if outcome is None else self.xp.to_int(self.xp.take(outcome, cell))
 
-    def _make_free(self, result: Result, mask: Array, word: Array, cell: Array, outcome: Outcome | None) -> None:
+    def _make_free(self, result: Result, mask: Array, word: Array, calls: Calls, outcome: Outcome | None) -> None:
         """Calls that are never sent cost nothing and take no time. Without an outcome they come from the cache."""
         xp = self.xp
         if xp.is_idle(mask):
             return
         rows, counts = xp.narrow(mask)
-        word, cell = word[rows], cell[rows]
+        word, free = word[rows], xp.to_float(word[rows]) * 0.0
         if outcome is None:
-            came = self._recorded(cell)
+            came, score = self._recorded(calls.cell[rows]), calls.score[rows] + free
             word = word + (came << OUTCOME) + FROM_CACHE
         else:
-            came, cell = cell * 0 + int(outcome), cell * 0 + self.tables.nothing
+            came, score = word * 0 + int(outcome), free
             word = word + (int(outcome) << OUTCOME)
-        free = xp.to_float(cell) * 0.0
-        changed = {"word": word, "cell": cell, "cost": free, "time": free, "ok": came == int(Outcome.OK)}
+        changed = {"word": word, "score": score, "cost": free, "time": free, "ok": came == int(Outcome.OK)}
         for name, values in changed.items():
             xp.put(getattr(result, name), rows, counts, values)
 
@@ -204,15 +229,15 @@ class Caller:
         """Send the calls. Nearly all are settled by the first attempt, the rest goes through the whole protocol."""
         xp = self.xp
         bits = xp.stream(calls.state)
-        time = self._latency_of(calls.cell, bits)
-        cost = xp.take(self.tables.cost, calls.cell) * calls.price
+        time = self._latency_of(calls.latency, bits)
+        cost = calls.listed * calls.price
         first = word + (ONE_ATTEMPT + AS_RECORDED)
         if self.tables.outcome is None:
             ok = xp.full(len(word), True)
         else:
             outcome = self._recorded(calls.cell)
             first, ok = first + (outcome << OUTCOME), outcome == int(Outcome.OK)
-        result = Result(first, calls.cell + 0, cost, time, ok)
+        result = Result(first, xp.to_float(calls.score), cost, time, ok)
         hard = None
         if self.fails:
             cut = xp.take(self.last_cut, calls.cuts_row)
@@ -231,9 +256,8 @@ class Caller:
             xp.put(getattr(result, name), rows, counts, values)
         return result
 
-    def _latency_of(self, cell: Array, bits: Array) -> Array:
-        """[n] seconds"""
-        seconds = self.xp.take(self.tables.latency, cell)
+    def _latency_of(self, seconds: Array, bits: Array) -> Array:
+        """[n] recorded seconds, drawn longer or shorter."""
         if self.straggles:
             seconds = seconds * self.xp.take(self.latency, (bits >> 24) & (QUANTILES - 1))
         return self.xp.to_float(seconds)
@@ -241,7 +265,7 @@ class Caller:
     def _protocol(self, calls: Calls, bits: Array, word: Array, counts: Array | None) -> Result:
         """Attempt after attempt, with waits between them, for all n calls (or those that count)."""
         xp, n = self.xp, len(word)
-        result = Result(word + 0, calls.cell + 0, xp.full(n, 0.0), xp.full(n, 0.0), xp.full(n, False))
+        result = Result(word + 0, xp.full(n, 0.0), xp.full(n, 0.0), xp.full(n, 0.0), xp.full(n, False))
         trying = xp.full(n, True)
         trying = trying if counts is None else trying & counts
         for number in range(self.client.attempts):
@@ -255,7 +279,7 @@ class Caller:
             last = (went.outcome << OUTCOME) + (xp.to_int(went.recorded) << RECORDED)
             before = result.word[some] & KEPT_BETWEEN_ATTEMPTS
             xp.put(result.word, some, counts, before + (xp.to_int(went.sent) << ATTEMPTS) + last)
-            xp.put(result.cell, some, counts, xp.where(went.recorded, part.cell, self.tables.nothing))
+            xp.put(result.score, some, counts, xp.to_float(part.score) * went.recorded)
             xp.put(result.cost, some, counts, result.cost[some] + went.cost)
             xp.put(result.time, some, counts, result.time[some] + went.waited + went.seconds)
             xp.put(result.ok, some, counts, went.outcome == int(Outcome.OK))
@@ -280,7 +304,7 @@ class Caller:
             seconds = xp.where(cut, left - wait, seconds)
             outcome, recorded = xp.where(cut, int(Outcome.TIMEOUT), outcome), recorded & ~cut
         share = xp.where(recorded, 1.0, xp.take(self.billed, outcome)) * sent
-        cost = xp.take(self.tables.cost, calls.cell) * calls.price * share
+        cost = calls.listed * calls.price * share
         return Attempt(sent, outcome, recorded, wait, seconds, cost)
 
     def _jitter(self, bits: Array) -> Array:
@@ -297,7 +321,7 @@ class Caller:
         recorded = failure > int(Outcome.REFUSED)
         outcome = xp.where(recorded, self._recorded(calls.cell), failure)
         rejected = (outcome == int(Outcome.RATE_LIMITED)) | (outcome == int(Outcome.SERVER_ERROR))
-        seconds = xp.where(rejected, self.client.error_s, self._latency_of(calls.cell, bits))
+        seconds = xp.where(rejected, self.client.error_s, self._latency_of(calls.latency, bits))
         late = (outcome == int(Outcome.TIMEOUT)) | (seconds > self.client.timeout_s)
         outcome, recorded = xp.where(late, int(Outcome.TIMEOUT), outcome), recorded & ~late
         return outcome, recorded, xp.where(late, self.client.timeout_s, seconds)

@@ -54,7 +54,7 @@ class Episodes:
     slot_time: Array  # [L, B] seconds
     called: Array  # [B] bit arm % 64 is set once an arm has been called
     newest_ok: Array  # [B] whether the newest response is OK; counts once there is one
-    newest_cell: Array  # [B] the cell of its response, of none where it was damaged on the way
+    newest_score: Array  # [B] its score, 0 where the response was damaged on the way
     cost: Array  # [B] USD so far
     time: Array  # [B] virtual seconds so far
     done: Array  # [B]

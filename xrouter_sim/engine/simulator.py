@@ -18,6 +18,9 @@ from xrouter_sim.replay import Ints, Replay
 
 NO_LIMIT = float("inf")
 
+Fate = dict[str, Array]
+"""Fields of Episodes that an episode's number fixes, the number among them."""
+
 
 class Simulator:
     """Plays episodes on a replay under a profile. Deterministic in (seed, episode key), whatever the batch or backend.
@@ -76,11 +79,10 @@ class Simulator:
         return Episodes(
             row=xp.arange(batch) + first_row,
             query=query + 0,  # copies: a row may begin another episode later
-            key=key + 0,
             penalty=penalty + 0.0,
             budget=xp.full(batch, NO_LIMIT) if budget is None else budget,
             deadline=xp.full(batch, NO_LIMIT) if deadline is None else deadline,
-            **self._fate(key),
+            **self.fate(key + 0),
             turn=xp.full(batch, 0),
             n_slots=xp.full(batch, 0),
             slots=xp.full(slots, EMPTY),
@@ -88,7 +90,7 @@ class Simulator:
             slot_time=xp.full(slots, 0.0),
             called=xp.full(batch, 0),
             newest_ok=xp.full(batch, False),
-            newest_cell=xp.full(batch, self.caller.tables.nothing),
+            newest_score=xp.full(batch, 0.0),
             cost=xp.full(batch, 0.0),
             time=xp.full(batch, 0.0),
             done=xp.full(batch, False),
@@ -100,31 +102,29 @@ class Simulator:
             limited=budget is not None or deadline is not None,
         )
 
-    def restart(self, episodes: Episodes, rows: Array, query: Array, key: Array, penalty: Array) -> None:
+    def restart(self, episodes: Episodes, rows: Array, query: Array, fate: Fate, penalty: Array) -> None:
         """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay."""
-        for name, values in ({"query": query, "key": key, "penalty": penalty} | self._fate(key)).items():
+        for name, values in ({"query": query, "penalty": penalty} | fate).items():
             getattr(episodes, name)[rows] = values
         for name in ("turn", "n_slots", "called", "cost", "time", "done"):
             getattr(episodes, name)[rows] = 0
 
-    def pick(self, key: Array, purpose: Purpose, n: int) -> Array:
-        """[B] a number below n for each episode, with equal chances."""
-        step = int(golden_steps(counter(purpose, 0)))
-        return ((self.xp.stream(self._word(key) + step) & 0x7FFFFFFF) * n) >> 31
-
-    def _word(self, key: Array) -> Array:
-        """[B] the word that seeds an episode's stream."""
-        return self.xp.stream((self._word_seed ^ self.xp.stream(key + GOLDEN)) + GOLDEN)
-
-    def _fate(self, key: Array) -> dict[str, Array]:
+    def fate(self, key: Array) -> Fate:
         """What the seed and an episode's number fix: its stream, its world and its period."""
-        models, word = self.caller.models, self._word(key)
+        models = self.caller.models
+        word = self.xp.stream((self._word_seed ^ self.xp.stream(key + GOLDEN)) + GOLDEN)
         period = (key // self.profile.failures.period_episodes) & (PERIODS - 1)
         return {
+            "key": key,
             "luck": word + CALL_STEP,
             "world": ((word >> 20) & (self._deck - 1)) * models,
             "period": period * models,
         }
+
+    def pick(self, fate: Fate, purpose: Purpose, n: int) -> Array:
+        """[B] a number below n for each episode, with equal chances."""
+        step = int(golden_steps(counter(purpose, 0))) - CALL_STEP
+        return ((self.xp.stream(fate["luck"] + step) & 0x7FFFFFFF) * n) >> 31
 
     def observe(self, episodes: Episodes, rows: Array | slice = slice(None)) -> Observation:
         """What a router may see of some of the episodes ([n] row numbers)."""
@@ -232,7 +232,7 @@ class Simulator:
         places = self._places[episodes.start : episodes.start + len(episodes)]
         episodes.put_in_slot(slot, places if every else places[rows], result.word, result.cost, result.time)
         xp.put(episodes.newest_ok, rows, mask, result.ok)
-        xp.put(episodes.newest_cell, rows, mask, result.cell)
+        xp.put(episodes.newest_score, rows, mask, result.score)
         called = self._one if mask is None else xp.to_int(mask)
         episodes.called[rows] |= called << (arm & 63)
         episodes.cost[rows] += result.cost if mask is None else xp.where(mask, result.cost, 0.0)
@@ -259,9 +259,7 @@ class Simulator:
         adopts = (final == int(Final.ADOPT)) | ((final == int(Final.DIRECT)) & (self.direct_arm is not None))
         adopts = adopts & newest_ok[rows]
         chosen = self._voted(episodes, rows, final, xp.where(final >= 0, final, int(Final.NONE)))
-        cell = self._chosen_cell(episodes, rows, chosen, n_slots)
-        cell = xp.where(adopts, episodes.newest_cell[rows], cell)
-        score = xp.to_float(xp.take(self.caller.tables.score, cell))
+        score = xp.where(adopts, episodes.newest_score[rows], self._score(episodes, rows, chosen, n_slots))
         chosen = xp.where(adopts, n_slots - 1, xp.where(chosen < n_slots, chosen, int(Final.NONE)))
         bill = episodes.penalty[rows] * episodes.cost[rows] / self.cost_unit
         xp.put(episodes.done, rows, mask, ends[rows])
@@ -270,21 +268,21 @@ class Simulator:
         xp.put(episodes.score, rows, mask, score)
         xp.put(episodes.reward, rows, mask, score * (1.0 - xp.minimum(bill, 1.0)))
 
-    def _chosen_cell(self, episodes: Episodes, rows: Array, chosen: Array, n_slots: Array) -> Array:
-        """[n] the cell of the chosen slot's response; that of no response where there is none."""
+    def _score(self, episodes: Episodes, rows: Array, chosen: Array, n_slots: Array) -> Array:
+        """[n] the score of the chosen slot's response; 0 where there is none, or it was damaged on the way."""
         xp, nothing = self.xp, self.caller.tables.nothing
-        cell = chosen * 0 + nothing
+        score = xp.to_float(chosen * 0)
         selects = (chosen >= 0) & (chosen < n_slots)
         if xp.is_idle(selects):
-            return cell
+            return score
         some, counts = xp.narrow(selects)
         places = self._places[: len(episodes)][rows][some]
         whole = episodes.whole or episodes
         slot = chosen[some] if counts is None else chosen * counts
         word = xp.take(whole.slots.reshape(-1), slot * len(whole) + (places + episodes.start))
-        found = xp.where(field_of(word, RECORDED) == 1, self._cell_of(episodes.query[places], word), nothing)
-        xp.put(cell, some, counts, found)
-        return cell
+        cell = xp.where(field_of(word, RECORDED) == 1, self._cell_of(episodes.query[places], word), nothing)
+        xp.put(score, some, counts, self.caller.tables.score(cell))
+        return score
 
     def _voted(self, episodes: Episodes, rows: Array, final: Array, chosen: Array) -> Array:
         """[n] `chosen`, and where the action was a vote the first slot of the group with most weight."""

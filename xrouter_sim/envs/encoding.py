@@ -60,9 +60,10 @@ class Encoder:
         self._query = xp.put_in(query_features(replay, spec)) if self.dims.query else None
         if "embedding" in spec.response:
             texts = response_embeddings(replay, _embedder(spec))
-            nothing = np.zeros((1, texts.vectors.shape[1]), np.float32)
-            self._texts = xp.put_in(np.concatenate([texts.vectors, nothing]))
-            self._text = xp.put_in(texts.index.astype(np.int64).reshape(-1))
+            self._no_text = len(texts.vectors)
+            blank = np.zeros((1, texts.vectors.shape[1]), np.float32)
+            self._texts = xp.put_in(np.concatenate([texts.vectors, blank]))
+            self._text = xp.put_in(np.where(texts.index < 0, self._no_text, texts.index.astype(np.int64)).reshape(-1))
 
     def space(self) -> spaces.Dict:
         """Of one episode."""
@@ -132,7 +133,7 @@ class Encoder:
             share = self.xp.to_float((same.sum(-1) - 1) * has) / self.xp.maximum(others, 1)
             return [has, share]
         cell = self.simulator.cells(seen.query, seen.words)
-        text = self.xp.where(cell >= 0, self.xp.take(self._text, cell * (cell >= 0)), -1)
+        text = self.xp.where(cell >= 0, self.xp.take(self._text, cell * (cell >= 0)), self._no_text)
         return [self.xp.take(self._texts, text)]
 
     def _join(self, columns: list[Array]) -> Array:

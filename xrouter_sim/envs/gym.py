@@ -34,8 +34,16 @@ class RoutingEnv(gymnasium.Env[dict[str, Any], Any]):
         stride: int = 1,
     ) -> None:
         """See VectorRoutingEnv; the simulator's backend must be NumPy."""
-        limits = {"budget_usd": budget_usd, "deadline_s": deadline_s}
-        self._one = VectorRoutingEnv(simulator, queries, 1, penalties=penalties, spec=spec, width=width, **limits)
+        self._one = VectorRoutingEnv(
+            simulator,
+            queries,
+            1,
+            penalties=penalties,
+            spec=spec,
+            width=width,
+            budget_usd=budget_usd,
+            deadline_s=deadline_s,
+        )
         self.simulator, self.code, self._stride = simulator, self._one.code, stride
         self.action_space, self.observation_space = self._one.single_action_space, self._one.single_observation_space
         self._key = 0

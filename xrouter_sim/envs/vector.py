@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 
 from xrouter_sim.engine.arrays import Array
 from xrouter_sim.engine.randomness import Purpose, draw
-from xrouter_sim.engine.simulator import Simulator
+from xrouter_sim.engine.simulator import Fate, Simulator
 from xrouter_sim.envs.encoding import ActionCode, Encoder
 from xrouter_sim.features import FeatureSpec
 from xrouter_sim.replay import Ints
@@ -66,8 +66,8 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         """Begin with the first episodes. `options`: `first_key`, the number of the first one, in place of a seed."""
         first = first_key(seed, options)
         self._next = self._env + (first + self.num_envs)
-        key = self._env + first
-        self.episodes = self.simulator.reset(*self._draw(key), **self._limits)
+        query, fate, penalty = self._draw(self._env + first)
+        self.episodes = self.simulator.reset(query, fate["key"], penalty, **self._limits)
         return self._observe(), {}
 
     def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
@@ -83,11 +83,12 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         self.simulator.restart(episodes, ended, *self._draw(key))
         return self._observe(), reward, done, done & ~done, infos
 
-    def _draw(self, key: Array) -> tuple[Array, Array, Array]:
-        """Query, key and λ of episodes."""
-        query = self._queries[self.simulator.pick(key, Purpose.QUERY, len(self._queries))]
-        penalty = self._penalties[self.simulator.pick(key, Purpose.PENALTY, len(self._penalties))]
-        return query, key, penalty
+    def _draw(self, key: Array) -> tuple[Array, Fate, Array]:
+        """Query, fate and λ of episodes."""
+        fate, n = self.simulator.fate(key), len(self._penalties)
+        query = self.xp.take(self._queries, self.simulator.pick(fate, Purpose.QUERY, len(self._queries)))
+        which = self.simulator.pick(fate, Purpose.PENALTY, n) if n > 1 else key * 0
+        return query, fate, self.xp.take(self._penalties, which)
 
     def _observe(self) -> dict[str, Array]:
         return {} if self._encoder is None else self._encoder(self.simulator.observe(self.episodes))

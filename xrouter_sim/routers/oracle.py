@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from xrouter_sim.bounds.base import NO_ARM, best
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import Action, Final
 from xrouter_sim.engine.simulator import Simulator
@@ -36,6 +37,7 @@ class Oracle(Router):
         cost = self.replay.cost_usd[query, arms, sample] * observation.price[:, self.replay.model_of_arm]
         unit = self.simulator.cost_unit
         value = reward(self.replay.score[query, arms, sample], cost, observation.penalty[:, None], unit)
-        value -= 1e-6 * cost / unit
-        value[~callable_arms(observation, self.replay.model_of_arm)] = -np.inf
-        return Action.call(value.argmax(axis=1), Final.ADOPT)
+        possible = callable_arms(observation, self.replay.model_of_arm)
+        wins = best(np.where(possible, value, -1.0), cost)
+        cheapest = np.where(possible, cost, np.inf).argmin(axis=1)
+        return Action.call(np.where(wins == NO_ARM, cheapest, wins), Final.ADOPT)

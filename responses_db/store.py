@@ -75,7 +75,9 @@ class ResponseStore:
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            return duckdb.connect(str(self.path), read_only=not write)
+            con = duckdb.connect(str(self.path), read_only=not write)
+            con.execute("SET enable_progress_bar = false")  # it goes to stdout, where figures and JSON go
+            return con
         except (duckdb.Error, OSError) as error:
             if is_new and self.path.is_file() and "lock on file" not in str(error):
                 self.path.unlink()  # a full disk stops DuckDB halfway through the header; the rest is no database

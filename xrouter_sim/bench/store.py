@@ -159,6 +159,7 @@ def _by_store(tables: Tables, path: Path) -> float:
 def _by_duckdb(tables: Tables, path: Path, ordered: bool) -> float:
     """INSERT … SELECT into tables of the same columns, with no key, no check, no id and nothing counted."""
     with duckdb.connect(str(path)) as con:
+        con.execute("SET enable_progress_bar = false")
         con.execute(f"SET preserve_insertion_order = {ordered}")
         for name in ("responses", "scores"):
             con.register(f"new_{name}", getattr(tables, name).to_arrow())

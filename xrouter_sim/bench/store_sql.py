@@ -37,6 +37,7 @@ EVIDENCE = ("log_length", "mean_logprob", "hedges", "has_answer")
 def by_plain_sql(path: Path, sql: str) -> dict[str, npt.NDArray[np.generic]]:
     """The arrays [Q, A] that the statement has columns for; `evidence` is [Q, A, 4] where it has those."""
     with duckdb.connect(str(path), read_only=True) as con:
+        con.execute("SET enable_progress_bar = false")
         columns = con.sql(sql).fetchnumpy()
     query, arm = columns.pop("query"), columns.pop("arm")
     shape = int(query.max()) + 1, int(arm.max()) + 1

@@ -5,7 +5,7 @@ whole protocol.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,9 @@ class Calls:
     busy: Array | None  # earlier calls of the turn to the same provider
 
     def at(self, rows: Array) -> "Calls":
+        """Some of them."""
+        if isinstance(rows, slice):
+            return self
         return Calls(**{name: None if values is None else values[rows] for name, values in vars(self).items()})
 
 
@@ -287,7 +290,7 @@ class Caller:
             xp.put(trying, some, counts, again)
             if xp.is_idle(trying):
                 break
-            calls.state = calls.state + GOLDEN
+            calls = replace(calls, state=calls.state + GOLDEN)
         return result
 
     def _one_attempt(self, calls: Calls, bits: Array, number: int, elapsed: Array) -> Attempt:
@@ -314,7 +317,7 @@ class Caller:
     def _undisturbed(self, calls: Calls, bits: Array) -> tuple[Array, Array, Array]:
         """[n] outcome, whether it is the recorded one, and seconds of an attempt that no deadline cuts."""
         xp, luck, cuts = self.xp, _luck(bits), self.xp.take(self.cuts, calls.cuts_row)
-        failure = sum(xp.to_int(luck >= cuts[:, kind]) for kind in range(cuts.shape[1])) + 1
+        failure = (luck[:, None] >= cuts).sum(-1) + 1
         if calls.busy is not None:
             crowded = (luck >= cuts[:, -1]) & (luck < cuts[:, -1] + calls.busy * self.extra)
             failure = xp.where(crowded, int(Outcome.RATE_LIMITED), failure)

@@ -16,6 +16,7 @@ from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.report import evaluate, report
 from xrouter_sim.cli.store import store_group
 from xrouter_sim.cli.store_sql import store_sql as store_sql
+from xrouter_sim.cli.store_views import store_verify as store_verify  # coverage, compare, verify, upgrade
 from xrouter_sim.cli.train import train
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,14 +74,14 @@ def _limited(frames: "Iterator[pl.DataFrame]", limit: int) -> "Iterator[pl.DataF
 
 def _print_json(frames: "Iterator[pl.DataFrame]") -> None:
     for row in chain.from_iterable(frame.iter_rows(named=True) for frame in frames):
-        click.echo(json.dumps(row, default=str, ensure_ascii=False))
+        click.echo(json.dumps(row, default=_plain, ensure_ascii=False))
 
 
 def _print_csv(frames: "Iterator[pl.DataFrame]") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(next(frames).columns)
     for row in chain.from_iterable(frame.iter_rows() for frame in frames):
-        writer.writerow(json.dumps(value, default=str) if isinstance(value, list | dict) else value for value in row)
+        writer.writerow(json.dumps(value, default=_plain) if isinstance(value, list | dict) else value for value in row)
 
 
 def _print_table(frames: "Iterator[pl.DataFrame]", limit: int) -> None:
@@ -104,7 +105,8 @@ def _print_table(frames: "Iterator[pl.DataFrame]", limit: int) -> None:
 def table_lines(columns: list[str], rows: list[tuple[Any, ...]], width: int) -> list[str]:
     """An aligned table, numbers to the right, at most `width` wide: the widest columns are cut, with … at the cut."""
     numbers = [
-        any(row[i] is not None for row in rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        any(row[i] is not None for row in rows)
+        and all(isinstance(row[i], int | float | Decimal | None) for row in rows)
         for i in range(len(columns))
     ]
     table = [columns, *([_cell(value) for value in row] for row in rows)]
@@ -135,10 +137,19 @@ def _fitting(widths: list[int], total: int, least: int = 6) -> list[int]:
 def _cell(value: object) -> str:
     if value is None:
         return "null"
+    if isinstance(value, Decimal):
+        value = _plain(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    text = json.dumps(value, default=_plain, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
     return text.replace("\r", "").replace("\n", "⏎").replace("\t", " ")
+
+
+def _plain(value: object) -> object:
+    """For JSON: DuckDB's sums of whole numbers are decimals, and are numbers here too."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
 
 
 def _cut(text: str, size: int) -> str:

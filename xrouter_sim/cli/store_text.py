@@ -54,7 +54,7 @@ def _model_lines(facts: dict[str, Any]) -> list[str]:
     note = (
         "USD/1k: mean cost of a thousand answers, ? where unknown. answer read: share whose answer could be read out."
     )
-    return ["", *_table([head, *overall]), note, *accuracy, *cost]
+    return ["", *table_of([head, *overall]), note, *accuracy, *cost]
 
 
 def _by_domain(title: str, names: list[str], facts: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> list[str]:
@@ -69,10 +69,10 @@ def _by_domain(title: str, names: list[str], facts: dict[str, Any], show: Callab
             [title, *facts["domains"]],
             *([name, *row] for name, row in zip(names, _turned(columns)[1:], strict=True)),
         ]
-    return _blocks(table)
+    return blocks(table)
 
 
-def _blocks(columns: list[list[str]]) -> list[str]:
+def blocks(columns: list[list[str]]) -> list[str]:
     """A table as wide as the terminal; columns that do not fit go below, each block beginning with the first column."""
     first, *rest = columns
     lines: list[str] = []
@@ -80,7 +80,7 @@ def _blocks(columns: list[list[str]]) -> list[str]:
         block = [first]
         while rest and (len(block) == 1 or _width([*block, rest[0]]) <= _terminal_width()):
             block.append(rest.pop(0))
-        lines += ["", *_table(_turned(block))]
+        lines += ["", *table_of(_turned(block))]
     return lines
 
 
@@ -103,7 +103,7 @@ def _price_lines(facts: dict[str, Any]) -> list[str]:
         ]
         for card in facts["price_cards"]
     ]
-    return ["", *_table([head, *rows], left=(0, 5)), "USD per million tokens"]
+    return ["", *table_of([head, *rows], left=(0, 5)), "USD per million tokens"]
 
 
 def _run_lines(facts: dict[str, Any], shown: int = 5) -> list[str]:
@@ -118,7 +118,7 @@ def _run_lines(facts: dict[str, Any], shown: int = 5) -> list[str]:
     ]
     earlier = len(facts["runs"]) - len(rows)
     more = [f"and {earlier} earlier"] if earlier else []
-    return ["", *_table([["run", "started", "", "added"], *rows], left=(0, 1, 2, 3)), *more]
+    return ["", *table_of([["run", "started", "", "added"], *rows], left=(0, 1, 2, 3)), *more]
 
 
 def _share(value: float | None) -> str:
@@ -151,7 +151,7 @@ def _terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def _table(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
+def table_of(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

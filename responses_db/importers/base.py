@@ -49,6 +49,8 @@ class Form:
 
 def loose_rows(records: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Loose rows from dictionaries of anything: all values as text (see `plain`), one column a key."""
+    if not records:
+        return pl.DataFrame({"_row": []}, schema={"_row": pl.Int64})
     names = list(dict.fromkeys(name for record in records for name in record))
     columns: dict[str, list[str | None]] = {name: [] for name in names}
     for record in records:

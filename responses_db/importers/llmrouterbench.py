@@ -53,7 +53,7 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
     rows = [_row(number, record, run, names) for number, record in numbered(run["records"])]
     stamp = re.search(r"(\d{8}_\d{6})$", source.stem)
     mark = {"_run": "|".join(names), "_when": f"{stamp.group(1) if stamp else ''} {source.name}"}
-    return loose_rows([row | mark for row in rows]) if rows else pl.DataFrame({"_row": []})
+    return loose_rows([row | mark for row in rows])
 
 
 def _names(run: dict[str, Any], source: Source) -> tuple[str, str, str]:

@@ -77,7 +77,7 @@ def _of_model(queries: pl.DataFrame, frame: pl.DataFrame, model: str) -> pl.Data
 
 
 def _domain(stem: str) -> str:
-    stem = stem.removesuffix("_responses")
+    stem = re.sub(r"^routellm[-_]|_responses$", "", stem)
     return "mmlu/" + stem.removeprefix("mmlu_") if stem.startswith("mmlu_") else stem
 
 

@@ -10,8 +10,8 @@ A list of records, one a prompt:
   scores: {MODEL: number}     one row a model; GSM8K and code are means of ten samples
   cluster_id                  not used
 domain, split and query_id come from the file's name and the record's place: `humaneval_test.json` gives
-humaneval/test/00000 and so on. A file that names no split (mbpp, ceval, javascript, MATH_prealgebra) is test only: the
-paper's sets out of distribution.
+humaneval/test/00000 and so on. Split: a file that names none (mbpp, ceval, javascript, MATH_prealgebra) is test only:
+the paper's sets out of distribution.
 
 Unknown, so null: the answers, costs, tokens, latencies, references. Some prompts stand in both splits.
 
@@ -44,9 +44,9 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
     if records and not any(isinstance(record.get("scores"), dict) for _, record in records):
         raise WrongFormError(f"{source.name}: no record has scores by model: not RouterDC's form")
     split = split_in(source) or "test"
-    domain = re.sub(r"[-_](train|test|val|validation|dev)$", "", source.stem.lower())
+    domain = re.sub(r"^routerdc[-_]|[-_](train|test|val|validation|dev)$", "", source.stem.lower())
     rows = [row for number, record in records for row in _rows(number, record, domain, split)]
-    return loose_rows(rows) if rows else pl.DataFrame({"_row": []})
+    return loose_rows(rows)
 
 
 def _rows(number: int, record: dict[str, Any], domain: str, split: str) -> list[dict[str, Any]]:

@@ -139,6 +139,26 @@ def _rest_lines(gathered: Any, rejects_file: Path | None) -> list[str]:
     return lines
 
 
+@import_group.command("backup")
+@click.argument("folder", type=click.Path(path_type=Path))
+@DB
+def import_backup(folder: Path, db: Path) -> None:
+    """Restore a backup (`xrouter-sim store export --form parquet`) into a new store.
+
+    All tables in one transaction; the content hash must be that of the backup's manifest. To add the rows to a store
+    that holds something, restore into a new one and merge.
+
+    \b
+    Example:
+      xrouter-sim import backup backup/ --db data/restored.duckdb
+    """
+    from responses_db.backup import restore
+
+    rows = restore(folder, db)
+    counts = ", ".join(f"{count:,} {table}" for table, count in rows.items())
+    click.echo(f"restored {folder} into {db}: {counts}")
+
+
 @import_group.command("prices")
 @FILE
 @DB

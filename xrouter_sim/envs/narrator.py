@@ -1,0 +1,108 @@
+"""Tells an episode in words: reads the engine's state of one episode and hands it to the wording in `pool_text`."""
+
+import numpy as np
+
+from xrouter_sim.engine.episodes import ATTEMPTS, CACHED, RECORDED, SAMPLE, Episodes, Observation, field_of
+from xrouter_sim.engine.semantics import Final, Outcome
+from xrouter_sim.engine.simulator import NO_LIMIT, Simulator
+from xrouter_sim.envs.pool_text import Left, Offer, Response, alias, pool_text, response_text, state_text
+from xrouter_sim.envs.texts import Texts
+from xrouter_sim.replay import Ints
+
+
+class Narrator:
+    """Episodes are batches of one, on NumPy."""
+
+    def __init__(self, simulator: Simulator, texts: Texts, queries: Ints, longest: int) -> None:
+        """Expected costs come from the training queries, or from `queries` [n] where there are none; responses are cut
+        to about `longest` characters."""
+        replay = simulator.replay
+        self._simulator, self._replay, self._texts, self._longest = simulator, replay, texts, longest
+        train = np.flatnonzero(replay.splits == "train")
+        known = replay.mean_cost[train if len(train) else queries].mean(axis=0)
+        self._list_usd = known.reshape(-1, len(replay.prompt_styles))  # [M, S] a call at list price
+
+    def names(self, episodes: Episodes) -> list[str]:
+        """[M] what each model is called in this episode."""
+        if not self._simulator.profile.pools.aliases:
+            return self._replay.model_ids
+        return [alias(int(place)) for place in self._simulator.place(episodes.world)[0]]
+
+    def offered(self, episodes: Episodes) -> list[str]:
+        """Names of the models on offer, in the order of the pool."""
+        names = self.names(episodes)
+        return [names[model] for model in self._models_on_offer(episodes)]
+
+    def _models_on_offer(self, episodes: Episodes) -> list[int]:
+        on_offer = self._simulator.on_offer(episodes.world)[0]
+        return [int(model) for model in self._simulator.order(episodes.world)[0] if on_offer[model]]
+
+    def pool(self, episodes: Episodes) -> str:
+        """What an episode begins with."""
+        price, names = self._simulator.price(episodes.world, episodes.period)[0], self.names(episodes)
+        offers = []
+        for model in self._models_on_offer(episodes):
+            card, factor = self._texts.card(model), float(price[model])
+            today = (card[0] * factor, card[1] * factor) if card else None
+            offers.append(Offer(names[model], today, (self._list_usd[model] * factor).tolist()))
+        penalty = float(episodes.penalty[0])
+        worth = self._simulator.cost_unit / penalty if penalty > 0 else NO_LIMIT
+        can_answer = self._texts.can_grade(int(episodes.query[0]))
+        return pool_text(offers, self._replay.prompt_styles, worth, self._left(episodes), can_answer)
+
+    def turn(self, episodes: Episodes, before: int, calls: list[int], final: int) -> str:
+        """What came of a turn of these calls (arms) and this final, begun with `before` responses."""
+        seen, names = self._simulator.observe(episodes), self.names(episodes)
+        slots = range(before, int(episodes.n_slots[0]))
+        told = [response_text(self._response(seen, slot, names), self._longest) for slot in slots]
+        if dropped := calls[len(slots) :]:
+            models = ", ".join(dict.fromkeys(names[self._replay.model_of_arm[arm]] for arm in dropped))
+            told.append(f"Not called, since you have made all calls of an episode: {models}.")
+        if episodes.done[0]:
+            told.append(_end(episodes))
+        else:
+            if final == Final.ADOPT:
+                told.append("The last response is not usable, so it is not the final answer.")
+            told.append(state_text(float(episodes.cost[0]), float(episodes.time[0]), self._left(episodes)))
+        return "\n\n".join(told)
+
+    def _left(self, episodes: Episodes) -> Left:
+        client = self._simulator.profile.client
+        return Left(
+            turns=client.max_turns - int(episodes.turn[0]),
+            calls=client.max_calls - int(episodes.n_slots[0]),
+            usd=float(episodes.budget[0] - episodes.cost[0]),
+            seconds=float(episodes.deadline[0] - episodes.time[0]),
+        )
+
+    def _response(self, seen: Observation, slot: int, names: list[str]) -> Response:
+        replay, styles = self._replay, self._replay.prompt_styles
+        word, arm, query = seen.words[0, slot], int(seen.arm[0, slot]), int(seen.query[0])
+        sample, answer = int(field_of(word, SAMPLE)), seen.answer[0]
+        same = np.flatnonzero(answer[:slot] == answer[slot]) + 1
+        return Response(
+            number=slot + 1,
+            model=names[replay.model_of_arm[arm]],
+            style=styles[arm % len(styles)] if len(styles) > 1 else None,
+            outcome=Outcome(int(seen.outcome[0, slot])),
+            attempts=int(field_of(word, ATTEMPTS)),
+            cached=bool(field_of(word, CACHED)),
+            text=self._texts.response(query, arm, sample) if field_of(word, RECORDED) else None,
+            tokens=int(replay.tokens[query, arm, sample]),
+            usd=float(seen.slot_cost[0, slot]),
+            seconds=float(seen.slot_time[0, slot]),
+            agrees=same.tolist() if answer[slot] >= 0 else None,
+        )
+
+
+def _end(episodes: Episodes) -> str:
+    final, ending = int(episodes.final[0]), int(episodes.ending[0])
+    if ending == Final.DIRECT:
+        how = "Your answer is the final answer."
+    elif final >= 0:
+        how = f"Response {final + 1} is the final answer."
+    elif ending == Final.CONTINUE:
+        how = "Your turns are used up, and there is no final answer."
+    else:
+        how = "There is no final answer."
+    return f"{how} The episode is over."

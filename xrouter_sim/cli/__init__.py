@@ -13,8 +13,11 @@ from xrouter_sim.cli.embedding import embed_store
 from xrouter_sim.cli.exporting import export as export  # adds itself to the group
 from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
+from xrouter_sim.cli.pricing import reprice_store as reprice_store  # and `import catalogue`
 from xrouter_sim.cli.report import evaluate, report
+from xrouter_sim.cli.simulate import simulate, trace_group
 from xrouter_sim.cli.store import store_group
+from xrouter_sim.cli.store_merge import store_merge as store_merge
 from xrouter_sim.cli.store_sql import store_sql as store_sql
 from xrouter_sim.cli.store_views import store_verify as store_verify  # coverage, compare, verify, upgrade
 from xrouter_sim.cli.train import train
@@ -55,6 +58,6 @@ def main() -> None:
     """
 
 
-for command in (harvest, import_group, store_group, bounds, train, evaluate, report, bench_group):
+for command in (harvest, import_group, store_group, bounds, train, simulate, trace_group, evaluate, report, bench_group):
     main.add_command(command)
 store_group.add_command(embed_store)

@@ -175,10 +175,15 @@ def profile_settings(profile: Profile) -> dict[str, Any]:
     return settings
 
 
-def write_traces(traces: Iterable[EpisodeTrace], path: Path) -> None:
-    """One line a trace. The file is written whole or not at all. Raises LabError when it cannot be."""
+def check_folder(path: Path) -> None:
+    """Raises LabError when a trace could not be written there; better said before an hour of episodes than after."""
     if not path.parent.is_dir():
         raise LabError(f"no folder {path.parent} to write {path.name} to: make it, or give another --trace")
+
+
+def write_traces(traces: Iterable[EpisodeTrace], path: Path) -> None:
+    """One line a trace. The file is written whole or not at all. Raises LabError when it cannot be."""
+    check_folder(path)
     with written_whole(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         file.writelines(f"{trace.to_json()}\n" for trace in traces)
 

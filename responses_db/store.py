@@ -107,14 +107,14 @@ class ResponseStore:
 
     def _one(self, sql: str, parameters: list[Any] | None = None) -> tuple[Any, ...]:
         row: tuple[Any, ...]
-        with self._errors_explained():
+        with self.errors_explained():
             (row,) = self.con.execute(sql, parameters).fetchall()
         return row
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing. What DuckDB cannot write (full disk, broken constraint) becomes a LabError."""
-        with self._errors_explained():
+        with self.errors_explained():
             self.con.execute("BEGIN")
             try:
                 yield
@@ -125,7 +125,8 @@ class ResponseStore:
                 raise
 
     @contextmanager
-    def _errors_explained(self) -> Iterator[None]:
+    def errors_explained(self) -> Iterator[None]:
+        """For statements on `con`: DuckDB's errors become LabErrors of one line, and Ctrl-C a KeyboardInterrupt."""
         try:
             yield
         except RuntimeError as error:
@@ -150,7 +151,7 @@ class ResponseStore:
             values = {name: name for name in values if name not in KEYS["responses"]}
             values["response_id"] = RESPONSE_ID_SQL
         insert = f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM new_rows"
-        with self._errors_explained():
+        with self.errors_explained():
             self.con.register("new_rows", rows.to_arrow())
             try:
                 with self._any_order(rows.height):
@@ -180,14 +181,14 @@ class ResponseStore:
 
     def frame(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
         """The result of a query as a polars frame. Raises LabError when the file cannot be read."""
-        with self._errors_explained():
+        with self.errors_explained():
             frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def batches(self, sql: str, rows: int = 1 << 16) -> Iterator[pl.DataFrame]:
         """The result of a query in frames of at most about `rows` rows: the whole of it is never in memory."""
-        with self._errors_explained():
+        with self.errors_explained():
             for batch in self.con.sql(sql).to_arrow_reader(rows):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
@@ -197,14 +198,14 @@ class ResponseStore:
         """Note that a harvest or an import has begun. Returns its run_id."""
         run_id = f"{kind}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         row = [run_id, kind, json.dumps(config, default=str), json.dumps(versions()), datetime.now(UTC)]
-        with self._errors_explained():
+        with self.errors_explained():
             self.con.execute("INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, NULL)", row)
         return run_id
 
     def end_run(self, run_id: str, counts: Mapping[str, Any]) -> None:
         """Note what a run did."""
         sql = "UPDATE runs SET counts = ?, ended_at = ? WHERE run_id = ?"
-        with self._errors_explained():
+        with self.errors_explained():
             self.con.execute(sql, [json.dumps(counts), datetime.now(UTC), run_id])
 
     def content_hash(self) -> str:

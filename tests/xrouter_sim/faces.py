@@ -32,10 +32,19 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], *, but
     assert not differ, {name: (one[name], other[name]) for name in differ}
 
 
-def played(simulator: Simulator, begun: Episodes, steps: Iterable[tuple[Sequence[int], int]]) -> Episodes:
-    """One episode played by the engine itself: on the query, key, λ and limits of `begun`, with these actions."""
-    limits = {"budget": begun.budget, "deadline": begun.deadline} if begun.limited else {}
-    episodes = simulator.reset(begun.query, begun.key, begun.penalty, **limits)
+def played(
+    simulator: Simulator,
+    query: int,
+    key: int,
+    penalty: float,
+    steps: Iterable[tuple[Sequence[int], int]],
+    *,
+    budget: float | None = None,
+    deadline: float | None = None,
+) -> Episodes:
+    """One episode played by the engine itself, with these actions: (arms called, final)."""
+    limits = {name: np.array([limit]) for name, limit in (("budget", budget), ("deadline", deadline)) if limit}
+    episodes = simulator.reset(np.array([query]), np.array([key]), np.array([penalty]), **limits)
     for calls, final in steps:
         simulator.step(episodes, Action(np.array([calls], np.int64).reshape(1, -1), np.array([int(final)])))
     return episodes

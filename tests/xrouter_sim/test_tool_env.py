@@ -71,7 +71,7 @@ def test_it_plays_what_the_engine_plays(name, actions, key, query, budget, deadl
     profile, replayed = WORLDS[name]
     face = env(profile, replayed, budget_usd=budget, deadline_s=deadline)
     face.reset(query_id=query, key=key, penalty=0.5)
-    begun, taken = face.episodes, []
+    taken = []
     for calls, final in actions:
         turns = len(face.steps)
         through_tools(face, calls, final)
@@ -79,10 +79,11 @@ def test_it_plays_what_the_engine_plays(name, actions, key, query, budget, deadl
             taken.append((tuple(arm for arm in calls if arm >= 0), final))
     assert face.steps == taken
     answered = bool(taken) and taken[-1][1] == Final.DIRECT
-    engine = trace_of(played(face.simulator, begun, taken))
+    place = REPLAY.query_ids.index(query)
+    engine = trace_of(played(face.simulator, place, key, 0.5, taken, budget=budget, deadline=deadline))
     assert_same(trace_of(face.episodes), engine, but=("score", "reward") if answered else ())
     if answered:
-        score = face.texts.grade(face._query, "Answer: 0")
+        score = face.texts.grade(place, "Answer: 0")
         assert face.episodes.score[0] == score
         assert face.get_reward() == reward(score, engine["cost"][0], 0.5, 0.002)
 
@@ -414,8 +415,8 @@ def test_rows_for_a_trainer_bring_back_the_same_episode_every_time():
         assert faces[0].call_model("a") == faces[1].call_models(["a"])
         assert [message["role"] for message in row["prompt"]] == ["system", "user"]
         assert row["prompt"][0]["content"] == INSTRUCTIONS
-        assert faces[0].episodes.query[0] == many.episodes.query[number]
-        assert (row["key"], row["penalty"]) == (many.episodes.key[number], many.episodes.penalty[number])
+        for name in ("query", "key", "penalty", "world", "period"):
+            assert getattr(faces[0].episodes, name)[0] == getattr(many.episodes, name)[number]
     assert rows != dataset(simulator, texts, "train", 8, seed=6, penalties=LAMBDAS)
 
 

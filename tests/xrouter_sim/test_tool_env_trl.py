@@ -40,6 +40,7 @@ def test_every_tool_has_a_schema_that_explains_its_arguments():
     assert arguments["properties"]["then"]["enum"] == ["continue", "select_last", "majority_vote", "weighted_vote"]
 
 
+@pytest.mark.filterwarnings("ignore:You are using .environment_factory.")
 @pytest.mark.skipif(
     not os.environ.get("XROUTER_SIM_TRL_TEST"), reason="XROUTER_SIM_TRL_TEST=1 runs it, in half a minute"
 )

@@ -32,9 +32,9 @@ def response(query_id: str, model_id: str, sample: int = 0, **more: Any) -> dict
     return cell | rest | more
 
 
-def score(answer: dict[str, Any], value: float = 1.0, version: int = 1, **more: Any) -> dict[str, Any]:
+def score(given: dict[str, Any], value: float = 1.0, version: int = 1, **more: Any) -> dict[str, Any]:
     """A grade of a response, which it names by its cell."""
-    cell = {name: answer[name] for name in ("query_id", "model_id", "prompt_style", "sample_index")}
+    cell = {name: given[name] for name in ("query_id", "model_id", "prompt_style", "sample_index")}
     return cell | {"grader": "exact", "grader_version": version, "score": value, "answer": None} | more
 
 

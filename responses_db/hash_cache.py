@@ -1,10 +1,10 @@
 """Remembers a store's content hash beside it, for as long as the file stays as it is.
 
 The hash reads every text (1.7 s for a million), and every load of a replay needs it. What is remembered holds for one
-state of the file: its size, the time of its last change and its first 12 KiB, which are DuckDB's headers. They hold an
-identifier drawn when the file was made and a counter that grows with every checkpoint, so whoever changes the rows,
-with this program or another, changes the state. While a write-ahead log lies beside the file, its rows are not all in
-it, and nothing is remembered or taken from memory.
+state of the file: its inode, its size, the times of its last change (ctime too: nobody can set it back) and its first
+12 KiB, which are DuckDB's headers. They hold an identifier drawn when the file was made and a counter that grows with
+every checkpoint, so whoever changes the rows, with this program or another, changes the state. While a write-ahead log
+lies beside the file, its rows are not all in it, and nothing is remembered or taken from memory.
 """
 
 import hashlib
@@ -56,4 +56,5 @@ def _state(path: Path) -> str | None:
     with path.open("rb") as file:
         facts = os.fstat(file.fileno())
         headers = file.read(HEADERS)
-    return f"{facts.st_size} {facts.st_mtime_ns} {hashlib.sha256(headers).hexdigest()}"
+    times = f"{facts.st_mtime_ns} {facts.st_ctime_ns}"
+    return f"{facts.st_ino} {facts.st_size} {times} {hashlib.sha256(headers).hexdigest()}"

@@ -133,7 +133,7 @@ class ChatClient:
         if response.status == 200:
             return _reply(self._without_key(raw), time.perf_counter() - began)
         again = response.status in (408, 409, 425, 429) or response.status >= 500
-        return _Fault(f"HTTP {response.status}: {_message(raw)}", again, _told_wait(response.headers))
+        return _Fault(f"HTTP {response.status}: {_message(raw)}", again, told_wait(response.headers))
 
     def _failed(self, fault: _Fault) -> Failure:
         error = " ".join(self._safe(fault.error).split())[:ERROR_CHARACTERS]
@@ -229,7 +229,7 @@ def _wait(fault: _Fault, attempt: int) -> float:
     return min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
 
-def _told_wait(headers: Any) -> float | None:
+def told_wait(headers: Any) -> float | None:
     """Retry-After in seconds, from a number or a date; None when there is none that can be read.
 
     A date is compared with the server's own (Date), so that a clock that is off on either side does no harm.

@@ -1,35 +1,15 @@
 """Harvesting from an endpoint that misbehaves: what is tried again, what is stored, what leaks."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from responses_db import LabError, ResponseStore
 from responses_db.harvest_config import read_config
-from responses_db.harvester import Harvested, harvest
+from responses_db.harvester import harvest
 from responses_db.providers import client
-from tests.responses_db.worlds import KEY, FlakyEndpoint, endpoint_config, running
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyEndpoint]:
-    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setenv("FLAKY_API_KEY", KEY)
-    with running(FlakyEndpoint()) as flaky:
-        yield flaky
-
-
-def fill(folder: Path, endpoint: FlakyEndpoint, *questions: str, retries: int = 2) -> tuple[Harvested, pl.DataFrame]:
-    """Harvest the questions. What was done, and the graded rows in the order of the questions."""
-    config = read_config(endpoint_config(folder, endpoint.url, list(questions), retries))
-    done = harvest(config, folder / "store.duckdb", folder / "cache", None, lambda *progress: None)
-    with ResponseStore(folder / "store.duckdb") as store:
-        rows = store.frame("SELECT * FROM graded")
-    order = pl.DataFrame({"query_id": [f"questions/{question}" for question in questions]})
-    return done, order.join(rows, on="query_id", how="left", maintain_order="left")
+from tests.responses_db.worlds import KEY, FlakyEndpoint, endpoint_config, fill
 
 
 def test_passing_faults_are_asked_again(tmp_path: Path, endpoint: FlakyEndpoint) -> None:
@@ -119,3 +99,51 @@ def test_a_question_of_the_store_with_another_reference_is_refused(tmp_path: Pat
     (tmp_path / "questions.jsonl").write_text(lines)
     with pytest.raises(LabError, match="questions/broken is there already with another reference"):
         harvest(read_config(path), tmp_path / "store.duckdb", tmp_path / "cache", None, lambda *progress: None)
+
+
+def test_an_endpoint_that_died_is_left_alone_and_the_rest_waits_for_the_next_run(
+    tmp_path: Path, endpoint: FlakyEndpoint
+) -> None:
+    questions = ["ok 1", "ok 2", *(f"broken {n}" for n in range(30)), "ok 3"]
+    lines = {"provider": "concurrency = 1\ngive_up_after = 3"}
+    done, rows = fill(tmp_path, endpoint, *questions, retries=1, **lines)
+    last = "HTTP 500: Internal Server Error"
+    assert done.given_up == [f"flaky was given up: the last 3 calls failed, the last one with {last}"]
+    assert (done.tally.answered, done.tally.failed, done.left) == (2, 3, 31)
+    assert endpoint.asked.total() == 2 + 3 * 2
+    assert rows["status"].to_list() == ["ok"] * 2 + ["failed"] * 3 + [None] * 28
+    endpoint.healed = True
+    done, rows = fill(tmp_path, endpoint, *questions, retries=1, **lines)
+    assert (done.missing, done.left, done.given_up) == (31, 0, [])
+    assert rows["status"].unique().to_list() == ["ok"]
+
+
+def test_failures_between_answers_are_no_death(tmp_path: Path, endpoint: FlakyEndpoint) -> None:
+    questions = [f"{kind} {n}" for n in range(4) for kind in ("broken", "ok")]
+    done, _ = fill(tmp_path, endpoint, *questions, retries=0, provider="concurrency = 1\ngive_up_after = 2")
+    assert (done.tally.answered, done.tally.failed, done.given_up) == (4, 4, [])
+
+
+def test_an_endpoint_that_wants_a_day_is_not_waited_for(tmp_path: Path, endpoint: FlakyEndpoint) -> None:
+    _, rows = fill(tmp_path, endpoint, "tomorrow", "ok")
+    assert rows["status"].to_list() == ["failed", "ok"]
+    assert endpoint.asked["tomorrow"] == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "3"}, 3.0),
+        ({"Retry-After": "0.25"}, 0.25),
+        ({"Retry-After": "-1"}, 0.0),
+        ({"Date": "Wed, 25 Nov 2020 09:00:00 GMT", "Retry-After": "Wed, 25 Nov 2020 09:00:07 GMT"}, 7.0),
+        ({"Date": "Wed, 25 Nov 2020 09:00:00 GMT", "Retry-After": "Wed, 25 Nov 2020 08:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 25 Nov 2020 09:00:07 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_the_server_says_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    """A date counts from the server's own clock, so neither clock needs to be right."""
+    assert client.told_wait(headers) == seconds

@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from aiohttp import web
+
+from responses_db import ResponseStore
+from responses_db.harvest_config import read_config
+from responses_db.harvester import Harvested, harvest
 
 KEY = "sk-very-secret-0123456789"
 
@@ -43,12 +48,29 @@ models = ["sim-gpt-5", "sim-qwen3-235b", "sim-deepseek-v3"]
     return path
 
 
-def endpoint_config(folder: Path, base_url: str, questions: list[str], retries: int = 2) -> Path:
-    """A config that asks one live model these questions, whose right answer is always `yes`."""
+PRICE = 'price = { input = 1.0, output = 10.0, valid_from = 2026-01-01, source = "the test" }'
+
+
+def endpoint_config(
+    folder: Path,
+    base_url: str,
+    questions: list[str],
+    retries: int = 2,
+    *,
+    head: str = "",
+    provider: str = "",
+    model: str = PRICE,
+) -> Path:
+    """A config that asks one live model these questions, whose right answer is always `yes`.
+
+    `head`, `provider` and `model` are more lines at the top, in the provider's table and in the model's.
+    """
     lines = [{"question": question, "reference": "yes", "id": question} for question in questions]
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     path = folder / "endpoint.toml"
     path.write_text(f"""
+{head}
+
 [[tasks]]
 kind = "jsonl"
 path = "questions.jsonl"
@@ -61,27 +83,36 @@ base_url = "{base_url}"
 api_key_env = "FLAKY_API_KEY"
 retries = {retries}
 timeout_s = 0.5
+{provider}
 
 [[providers.models]]
 id = "flaky-1"
 name = "flaky-1-preview"
-price = {{ input = 1.0, output = 10.0, valid_from = 2026-01-01, source = "the test" }}
+{model}
 """)
     return path
 
 
 class FlakyEndpoint:
-    """Does what a question's first word says. `asked` counts requests by question; `healed` ends all faults."""
+    """Does what a question's first word says. `asked` counts requests by question; `healed` ends all faults.
+
+    `bodies`, `headers` and `queries` are of all requests; `odd` is what a question `odd` gets.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.healed = False
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
+        self.odd: Any = None
         self.url = ""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        self.queries.append(dict(request.query))
         question = body["messages"][-1]["content"]
         self.asked[question] += 1
         fault = question.split()[0]
@@ -93,6 +124,10 @@ class FlakyEndpoint:
             return web.Response(status=500, text="Internal Server Error")
         if fault.startswith("garbled"):
             return web.Response(text='{"choices": [{"message"', content_type="application/json")
+        if fault == "odd":
+            return web.json_response(self.odd)
+        if fault == "tomorrow":
+            return web.Response(status=429, headers={"Retry-After": "86400"})
         if fault == "empty":
             return web.json_response({"choices": []})
         if fault == "denied":
@@ -104,6 +139,18 @@ class FlakyEndpoint:
         if fault == "refused":
             return web.json_response(completion(None, finish_reason="content_filter"))
         return web.json_response(completion("Answer: no"))
+
+
+def fill(
+    folder: Path, endpoint: FlakyEndpoint, *questions: str, retries: int = 2, **lines: str
+) -> tuple[Harvested, pl.DataFrame]:
+    """Harvest the questions. What was done, and the graded rows in the order of the questions; nulls where none is."""
+    path = endpoint_config(folder, endpoint.url, list(questions), retries, **lines)
+    done = harvest(read_config(path), folder / "store.duckdb", folder / "cache", None, lambda *progress: None)
+    with ResponseStore(folder / "store.duckdb") as store:
+        rows = store.frame("SELECT * FROM graded ORDER BY sample_index")
+    order = pl.DataFrame({"query_id": [f"questions/{question}" for question in questions]})
+    return done, order.join(rows, on="query_id", how="left", maintain_order="left")
 
 
 def completion(text: str | None, finish_reason: str = "stop") -> dict[str, Any]:

@@ -275,6 +275,26 @@ def test_a_deadline_within_a_wait_ends_the_call_unsent():
     assert np.allclose(episodes.time, 5.0)
 
 
+def test_calls_in_parallel_do_not_know_each_others_bills():
+    world = simulator()
+    episodes = begin(world, budget=0.00005)
+    world.step(episodes, act([0, 1], 8))
+    assert (episodes.outcome[:, :2] == Outcome.OK).all(), "both were under way before either was billed"
+    world.step(episodes, act([0], 8))
+    assert (episodes.outcome[:, 2] == Outcome.OVER_LIMIT).all()
+
+
+def test_a_call_that_was_never_sent_brings_nothing_even_where_answers_take_no_time():
+    replay = dataclasses.replace(tiny_replay(queries=500), latency_s=np.full((500, 3, 2), np.nan))
+    patient = Profile(failures=Failures(server_error=0.5), client=Client(backoff_s=100.0))
+    world = Simulator(replay, patient, 0, UNIT)
+    episodes = begin(world, 500, deadline=5.0)
+    world.step(episodes, act([0], 500))
+    failed = episodes.slot_time[0] > 0
+    assert 0.3 < failed.mean() < 0.7
+    assert (episodes.outcome[:, 0] == np.where(failed, Outcome.TIMEOUT, Outcome.OK)).all()
+
+
 def test_prices_move_the_bill_and_pools_keep_their_bounds():
     world = simulator(Profile(prices=Prices(sigma=1.0), pools=Pools(drop=0.9, least=1, most=2)))
     episodes = begin(world, 100)
@@ -379,3 +399,11 @@ def test_an_observation_is_a_snapshot_without_a_score():
 )
 def test_no_success_no_reward_and_cheaper_is_better(score, cost, penalty, expected):
     assert reward(np.array([score]), np.array([cost]), penalty, UNIT)[0] == pytest.approx(expected)
+
+
+def test_a_shuffled_pool_is_shown_in_another_order_each_time():
+    world = simulator(Profile(pools=Pools(shuffle=True)))
+    episodes = begin(world, 100)
+    order, place = world.order(episodes.world), world.place(episodes.world)
+    assert len({tuple(row) for row in order.tolist()}) == 6, "all orders of three models"
+    assert (np.take_along_axis(order, place, axis=1) == [0, 1, 2]).all()

@@ -51,10 +51,11 @@ def compile_world(profile: Profile, replay: Replay, seed: int) -> World:
     provider, providers = _providers(profile, replay)
     models = len(replay.model_ids)
     price = _prices(profile.prices, replay.mean_cost.mean(axis=0), provider, models, seed)
-    offer = _pools(profile.pools, replay, seed)
+    price = np.where(_pools(profile.pools, replay, seed), price, np.nan)
+    order = _order(profile.pools, models, seed)
     return World(
-        price=np.where(offer, price, np.nan).astype(np.float32),
-        order=_order(profile.pools, models, seed),
+        price=np.broadcast_to(price, (max(len(price), len(order)), models)).astype(np.float32),
+        order=order,
         drift=_drift(profile.prices, models, seed).astype(np.float32),
         cuts=_cuts(profile.failures, provider, seed),
         latency=_latency(profile.latency).astype(np.float32),

@@ -58,6 +58,8 @@ class Config:
     warm_up_states: int = 12_000
     warm_up_epochs: int = 3
     validation_share: float = 0.15
+    validation_worlds: int = 8
+    """Episodes a validation query."""
     validate_every: int = 10
     profiles: tuple[str, ...] = ("calm", "training")
     """Worlds to train in, taken in turn."""
@@ -222,13 +224,18 @@ class Trainer:
             self.best_reward, self.best_update = float(reward.mean()), self.update
 
     def _validation_reward(self, weights: dict[str, Tensor]) -> Floats:
-        """[λ, n] reward on the validation queries (the training queries where there are none), in the calm world."""
+        """[λ, n] reward on the validation queries (the training queries where there are none), in the calm world.
+
+        The mean of several episodes a query, which draw different samples: half of the noise of one is their luck.
+        """
         queries = self.validation_queries if len(self.validation_queries) else self.train_queries
-        penalty = np.repeat(PENALTIES_ON_COST, len(queries))
-        query = np.tile(queries, len(PENALTIES_ON_COST))
+        worlds, settings = self.config.validation_worlds, len(PENALTIES_ON_COST)
+        penalty = np.repeat(PENALTIES_ON_COST, worlds * len(queries))
+        query = np.tile(queries, worlds * settings)
+        key = np.tile(np.arange(worlds * len(queries)), settings)
         with Swapped(self.router.network, weights):
-            played = play(self.router.act, self.calm, query, query, penalty)
-        reward: Floats = played.reward.reshape(len(PENALTIES_ON_COST), -1)
+            played = play(self.router.act, self.calm, query, key, penalty)
+        reward: Floats = played.reward.reshape(settings, worlds, -1).mean(axis=1)
         return reward
 
     def _queries(self, key: Ints) -> Ints:

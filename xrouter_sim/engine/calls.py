@@ -175,9 +175,8 @@ class Caller:
             self._make_free(result, cached, word, calls, None)
         if self.drops:
             self._make_free(result, price != price, word, calls, Outcome.UNAVAILABLE)
-        if episodes.limited:
-            over = (episodes.cost[rows] >= episodes.budget[rows]) | (episodes.time[rows] >= episodes.deadline[rows])
-            self._make_free(result, over, word, calls, Outcome.OVER_LIMIT)
+        if episodes.over is not None:
+            self._make_free(result, episodes.over[rows], word, calls, Outcome.OVER_LIMIT)
         return result
 
     def _repeats(self, episodes: Episodes, rows: Array, arm: Array) -> "Repeats | None":
@@ -303,7 +302,7 @@ class Caller:
             left = calls.remaining - elapsed
             sent = wait < left
             wait = xp.minimum(wait, left)
-            cut = wait + seconds > left
+            cut = (wait + seconds > left) | ~sent  # also where the answer would have taken no time
             seconds = xp.where(cut, left - wait, seconds)
             outcome, recorded = xp.where(cut, int(Outcome.TIMEOUT), outcome), recorded & ~cut
         share = xp.where(recorded, 1.0, xp.take(self.billed, outcome)) * sent

@@ -31,7 +31,7 @@ def filled_field(word: Array, place: int) -> Array:
     return field_of(word, place) * filled + NO_CALL * ~filled
 
 
-NOT_PER_EPISODE = ("lanes", "limited", "whole", "start")
+NOT_PER_EPISODE = ("lanes", "limited", "over", "whole", "start")
 
 
 @dataclass
@@ -65,6 +65,8 @@ class Episodes:
     lanes: Array  # [L] the slots' numbers
     limited: bool = False
     """Whether any of them has a budget or a deadline."""
+    over: Array | None = None
+    """[B] whether bill or clock had reached it as the turn began: calls in parallel do not know each other's bills."""
     whole: Episodes | None = None
     """What this is a part of, from episode `start` on."""
     start: int = 0

@@ -195,6 +195,8 @@ class Simulator:
     def _turn(self, episodes: Episodes, calls: Array, final: Array) -> None:
         xp, live = self.xp, ~episodes.done
         took: Array = 0.0
+        if episodes.limited:
+            episodes.over = (episodes.cost >= episodes.budget) | (episodes.time >= episodes.deadline)
         for column in range(calls.shape[1]):
             called = live & (calls[:, column] >= 0)
             busy = self._calls_to_same_provider(calls, column) if column and self.caller.extra else None

@@ -2,12 +2,23 @@
 
 from responses_db.graders.base import Grader, Verdict, final_answer, grade
 from responses_db.graders.choice import ChoiceGrader
+from responses_db.graders.code import CodeGrader
 from responses_db.graders.exact import ExactGrader
+from responses_db.graders.judge import JudgeGrader
+from responses_db.graders.mathematics import MathGrader
 from responses_db.graders.numeric import NumericGrader
 from responses_db.graders.reasoning_gym import ReasoningGymGrader
 
 __all__ = ["GRADERS", "Grader", "Verdict", "final_answer", "grade"]
 
-_ALL: list[Grader] = [ExactGrader(), ChoiceGrader(), NumericGrader(), ReasoningGymGrader()]
+_ALL: list[Grader] = [
+    ExactGrader(),
+    ChoiceGrader(),
+    NumericGrader(),
+    MathGrader(),
+    ReasoningGymGrader(),
+    CodeGrader(),
+    JudgeGrader(),
+]
 
 GRADERS = {grader.name: grader for grader in _ALL}

@@ -7,15 +7,19 @@ from typing import Protocol
 from responses_db.query import Query
 
 FINAL = re.compile(r"(?im)^[ \t>*_#`]*(?:final )?answer[ \t*_`]*:[ \t*_]*")
-BOXED = re.compile(r"\$?\\boxed\{(.+)\}\$?", re.S)
+MARKED = re.compile(r"(?m)^[ \t]*####[ \t]*([^#\s][^\n]*)\s*\Z")
 MARKS = "*_` \t\n"
 
 
 class Grader(Protocol):
-    """Grades the responses to a query. `version` grows with every change that may alter a score or an answer."""
+    """Grades the responses to a query. `version` grows with every change that may alter a score or an answer.
+
+    `deferred` graders are too slow for a harvest, or need a model: `store regrade` gives their grades.
+    """
 
     name: str
     version: int
+    deferred: bool
 
     def extract(self, text: str) -> str | None:
         """The answer in normal form, so that equal answers are equal strings; None if there is none.
@@ -49,8 +53,33 @@ def grade(grader: Grader, text: str | None, query: Query) -> Verdict:
 
 
 def final_answer(text: str) -> str | None:
-    """What stands after the last line that begins with `Answer:`, without bold marks, backquotes or \\boxed{}."""
+    """What a text marks as its answer, without bold marks, backquotes or \\boxed{}; None if it marks nothing.
+
+    That is what stands after the last line that begins with `Answer:`; without such a line, what is in the last
+    \\boxed{…}; without that, what stands after `####` on the last line, as in GSM8K.
+    """
     parts = FINAL.split(text)
-    answer = parts[-1].strip(MARKS) if len(parts) > 1 else ""
-    boxed = BOXED.fullmatch(answer)
-    return (boxed[1].strip() if boxed else answer) or None
+    answer = parts[-1].strip(MARKS) if len(parts) > 1 else boxed(text) or _marked(text)
+    whole = answer.strip("$ ")
+    if whole.rfind("\\boxed{") == 0 and whole.endswith("}"):
+        answer = boxed(whole) or ""
+    return answer or None
+
+
+def boxed(text: str) -> str | None:
+    """What is in the last \\boxed{…} or \\fbox{…} of a text, braces balanced; None if there is none."""
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return None
+    begin = text.index("{", start)
+    depth = 0
+    for place in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[begin + 1 : place].strip()
+    return None
+
+
+def _marked(text: str) -> str:
+    found = MARKED.search(text)
+    return found[1].strip(MARKS) if found else ""

@@ -8,7 +8,8 @@ class ExactGrader:
     """1 if the final answer equals the reference when both are folded, else 0."""
 
     name = "exact"
-    version = 1
+    version = 2
+    deferred = False
 
     def extract(self, text: str) -> str | None:
         answer = final_answer(text)

@@ -7,17 +7,25 @@ from responses_db.graders.base import final_answer
 from responses_db.query import Query
 
 NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.?\d+)?(?:e[-+]?\d{1,3})?(?:\s*/\s*\d+)?\s*%?", re.I)
+FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+POWER = re.compile(r"(\d)\s*(?:×|x|\*|·|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?([-−]?\d{1,3})\}?")
 TOLERANCE = Fraction(1, 10**6)
 
 
 class NumericGrader:
-    """1 if the first number of the final answer is within a millionth (relative) of the reference, else 0."""
+    """1 if the number of the final answer is within a millionth (relative) of the reference, else 0.
+
+    That is the first number after the last equals sign, if there is one: "3 + 4 = 7 apples" answers 7.
+    """
 
     name = "numeric"
-    version = 1
+    version = 2
+    deferred = False
 
     def extract(self, text: str) -> str | None:
-        value = number(final_answer(text) or "")
+        answer = final_answer(text) or ""
+        value = number(answer.rpartition("=")[2])
+        value = number(answer) if value is None else value
         return None if value is None else str(value)
 
     def score(self, answer: str, query: Query) -> float:
@@ -29,6 +37,7 @@ class NumericGrader:
 
 def number(text: str) -> Fraction | None:
     """The first number in a text, exactly; None where there is none or it divides by zero."""
+    text = POWER.sub(r"\1e\2", FRACTION.sub(r"\1/\2", text.replace("\\%", "%")))
     for found in NUMBER.finditer(text):
         plain = found[0].replace(",", "").replace("−", "-").replace(" ", "")
         if not any(sign.isdigit() for sign in plain):

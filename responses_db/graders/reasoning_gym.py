@@ -15,7 +15,8 @@ class ReasoningGymGrader:
     """Asks the generator that made the query (`metadata.generator`) to score against its own entry."""
 
     name = "reasoning_gym"
-    version = 1
+    version = 2
+    deferred = False
 
     def extract(self, text: str) -> str | None:
         return final_answer(text)

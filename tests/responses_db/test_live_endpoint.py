@@ -1,5 +1,7 @@
 """Harvesting from an endpoint that misbehaves: what is tried again, what is stored, what leaks."""
 
+import asyncio
+import json
 import logging
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from responses_db import LabError, ResponseStore
 from responses_db.harvest_config import read_config
 from responses_db.harvester import harvest
-from responses_db.providers import client
+from responses_db.providers import Endpoint, client
 from tests.responses_db.worlds import KEY, FlakyEndpoint, endpoint_config, fill
 
 
@@ -128,6 +130,26 @@ def test_an_endpoint_that_wants_a_day_is_not_waited_for(tmp_path: Path, endpoint
     _, rows = fill(tmp_path, endpoint, "tomorrow", "ok")
     assert rows["status"].to_list() == ["failed", "ok"]
     assert endpoint.asked["tomorrow"] == 1
+
+
+def test_a_call_that_waits_for_another_attempt_is_given_up_at_once_when_told(
+    endpoint: FlakyEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 3600.0)
+    body = json.dumps({"messages": [{"role": "user", "content": "broken"}]}).encode()
+
+    async def ask() -> None:
+        asking = client.ChatClient(Endpoint(endpoint.url, "FLAKY_API_KEY"), concurrency=1)
+        call = asyncio.ensure_future(asking.complete(body))
+        while not endpoint.asked:
+            await asyncio.sleep(0.01)
+        asking.halt.set()
+        with pytest.raises(client.Halted):
+            await asyncio.wait_for(call, 60)
+        await asking.close()
+
+    asyncio.run(ask())
+    assert endpoint.asked["broken"] == 1
 
 
 @pytest.mark.parametrize(

@@ -209,20 +209,23 @@ class _Harvest:
         by_provider: dict[int, list[Cell]] = {}
         for cell in cells:
             by_provider.setdefault(id(cell.provider), []).append(cell)
-        asking = asyncio.gather(*(self._ask(own[0].provider, own) for own in by_provider.values()))
+        asking = {asyncio.create_task(self._ask(own[0].provider, own)) for own in by_provider.values()}
         try:
-            while not asking.done():
-                await asyncio.wait([asking], timeout=RECORD_SECONDS)
+            while asking:
+                ended, asking = await asyncio.wait(asking, timeout=RECORD_SECONDS)
+                for task in ended:
+                    task.result()
                 await self._record_arrived()
-            await asking
-        except LabError:  # the store cannot be written: calls under way may still reach the cache
+        except LabError:  # the store cannot be written, an endpoint not opened: calls under way may still be answered
             self._halt()
-            await asyncio.wait([asking])
+            if asking:
+                await asyncio.wait(asking)
             raise
         finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.wait([asking])
+            for task in asking:
+                task.cancel()
+            if asking:
+                await asyncio.wait(asking)
 
     async def _ask(self, provider: Provider, cells: Sequence[Cell]) -> None:
         async with provider.endpoint() as endpoint:

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from yarl import URL
+
 from responses_db.providers.base import Endpoint, Model, Price, Provenance
 from responses_db.providers.client import read_key
 from responses_db.query import Query
@@ -93,7 +95,10 @@ def _endpoint(table: Table) -> Endpoint:
 
 def _base_url(table: Table) -> str:
     url = table.text("base_url").rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts, _ = urlsplit(url), URL(url).port
+    except ValueError as error:
+        raise table.fail(f"base_url is no URL ({error}): write one like https://host/v1") from None
     if parts.username or parts.password or parts.query:
         raise table.fail("base_url must hold no user, password or query: the key goes by `api_key_env`")
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -128,8 +133,8 @@ def _name_of_key(table: Table) -> str | None:
 def _texts(table: Table, key: str) -> dict[str, str]:
     values: dict[str, Any] = table.mapping(key, {})
     for name, value in values.items():
-        if not isinstance(value, str):
-            raise table.fail(f"`{key}`: {name} must be a text in quotes")
+        if not isinstance(value, str) or not (name + value).isprintable():
+            raise table.fail(f"`{key}`: {name!r} must be a text in quotes, on one line")
     return values
 
 

@@ -224,6 +224,8 @@ def test_an_endpoint_takes_no_key_and_no_password_in_the_config(tmp_path: Path) 
         'api_key = "sk-1"\nbase_url = "https://host/v1"': "no keys in configs",
         'base_url = "https://me:secret@host/v1"\n[[providers.models]]\nname = "m"': "no user, password",
         'base_url = "ftp://host"': "is no URL",
+        'base_url = "https://host:port/v1"': "is no URL",
+        'base_url = "https://host/v1"\nheaders = { X-A = "one\\ntwo" }': "must be a text in quotes, on one line",
     }.items():
         path.write_text(live + line)
         assert message in run(path, "--db", tmp_path / "store.duckdb", exit_code=1)

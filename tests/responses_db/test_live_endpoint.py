@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from responses_db import LabError, ResponseStore
 from responses_db.harvest_config import read_config
 from responses_db.harvester import harvest
-from responses_db.providers import Endpoint, client
+from responses_db.providers import Endpoint, Model, client
+from responses_db.providers.openai import OpenAIProvider
 from tests.responses_db.worlds import KEY, FlakyEndpoint, endpoint_config, fill
 
 
@@ -130,6 +133,26 @@ def test_an_endpoint_that_wants_a_day_is_not_waited_for(tmp_path: Path, endpoint
     _, rows = fill(tmp_path, endpoint, "tomorrow", "ok")
     assert rows["status"].to_list() == ["failed", "ok"]
     assert endpoint.asked["tomorrow"] == 1
+
+
+def test_when_one_endpoint_cannot_be_opened_calls_under_way_at_another_are_still_kept(
+    tmp_path: Path, endpoint: FlakyEndpoint
+) -> None:
+    class Closed(OpenAIProvider):
+        @asynccontextmanager
+        async def endpoint(self) -> AsyncIterator[Endpoint]:
+            while not endpoint.asked:
+                await asyncio.sleep(0.01)
+            raise LabError("its server did not start")
+            yield
+
+    path = endpoint_config(tmp_path, endpoint.url, [f"ok {n}" for n in range(30)], provider="concurrency = 1")
+    config = read_config(path)
+    config.providers.append(Closed("closed", Endpoint(endpoint.url), [Model("closed-1", "closed-1", None)], {}, 1))
+    with pytest.raises(LabError, match="its server did not start"):
+        harvest(config, tmp_path / "store.duckdb", tmp_path / "cache", None, lambda *progress: None)
+    with ResponseStore(tmp_path / "store.duckdb") as store:
+        assert 0 < store.frame("SELECT count(*) FROM responses").item() == endpoint.asked.total()
 
 
 def test_a_call_that_waits_for_another_attempt_is_given_up_at_once_when_told(

@@ -20,7 +20,7 @@ from responses_db.errors import LabError
 from responses_db.importers.registry import Choices
 from responses_db.importers.sources import Source
 
-__all__ = ["Choices", "Form", "WrongFormError", "faulty", "loose_rows", "plain", "stack"]
+__all__ = ["Choices", "Form", "WrongFormError", "as_text", "faulty", "loose_rows", "plain", "stack"]
 
 
 class WrongFormError(LabError):
@@ -88,6 +88,21 @@ def faulty(row: int, reason: str) -> dict[str, Any]:
     return {"_row": row, "_fault": reason}
 
 
+def as_text(column: pl.Series) -> pl.Series:
+    """A column as text, whatever it holds."""
+    if column.dtype == pl.String:
+        return column
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        return pl.Series(column.name, [plain(value) for value in column.to_list()], dtype=pl.String)
+    return column.cast(pl.String)
+
+
 def stack(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Loose rows of several models or files, one below the other; what one lacks is null there."""
-    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame({"_row": []})
+    """Loose rows of several models, one below the other; where their types differ, as text. What one lacks is null."""
+    kinds: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            kinds.setdefault(name, set()).add(dtype)
+    mixed = {name for name, dtypes in kinds.items() if len(dtypes - {pl.Null()}) > 1}
+    alike = [frame.with_columns(as_text(frame[name]) for name in mixed & set(frame.columns)) for frame in frames]
+    return pl.concat(alike, how="diagonal_relaxed")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from responses_db.errors import LabError
+from responses_db.importers.sources import shown
 
 CELL = ["dataset", "query_id", "model", "prompt_style", "sample_index"]
 QUERY_FACTS = ["query", "question", "split", "domain", "reference"]
@@ -117,7 +118,7 @@ def _refuse(rows: pl.DataFrame, fault: Fault, source: str) -> None:
         plural = "s" if count > 1 else ""
         raise LabError(
             f"{source}: column {fault.column}: {count} row{plural} {fault.cure} "
-            f"(first: row {row + 1}, {rows[fault.column][row]!r})"
+            f"(first: row {row + 1}, {shown(rows[fault.column][row])})"
         )
 
 

@@ -24,7 +24,7 @@ import re
 
 import polars as pl
 
-from responses_db.importers.base import Form, WrongFormError
+from responses_db.importers.base import Form, WrongFormError, as_text
 from responses_db.importers.registry import Choices
 from responses_db.importers.sources import Source
 from responses_db.importers.splits import split_in
@@ -44,10 +44,10 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
     rows = frame.with_row_index("_row", offset=1).select(
         "_row",
         pl.lit(split_in(source), pl.String).alias("split"),
-        pl.col("category").cast(pl.String).alias("domain"),
+        as_text(frame["category"]).alias("domain"),
         _whole_number_text(frame["prompt_id"]).alias("query_id"),
-        pl.col("prompt").alias("query"),
-        pl.col("model_name").alias("model"),
+        as_text(frame["prompt"]).alias("query"),
+        as_text(frame["model_name"]).alias("model"),
         pl.col("label").alias("score"),
     )
     rows = rows.with_columns(query_id=pl.format("{}/{}", "domain", "query_id"))
@@ -57,7 +57,7 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
 
 def _whole_number_text(column: pl.Series) -> pl.Series:
     """Ids as text; pandas writes whole numbers with gaps as 7.0."""
-    return column.cast(pl.String).str.replace(r"^(-?\d+)\.0$", "$1")
+    return as_text(column).str.replace(r"^(-?\d+)\.0$", "$1")
 
 
 FORM = Form(dataset="embedllm", accepts=accepts, read=read)

@@ -55,16 +55,15 @@ def gather(form: Form, paths: Sequence[Path], choices: Choices, *, strict: bool 
     if not frames:
         raise LabError(f"{_name(paths)}: nothing to read there: no file is of this form")
     rows = form.finish(pl.concat(frames, how="diagonal"), choices)
-    rows = _datasets(
-        rows.drop(name for name in rows.columns if name.startswith("_") and name not in MARKS), form, choices
-    )
+    rows = _datasets(rows.select(*KINDS, *MARKS), form, choices)
     if not form.strict or choices.split != "source":
         own = rows["split"].count() if choices.split == "source" else 0
         gathered.hashed = rows.height - own if choices.split in ("source", "hash") else 0
         rows = with_splits(rows, choices)
     rows = with_defaults(rows)
     if not form.strict:
-        rows = _one_text_an_id(rows, gathered)
+        sound = pl.col("_fault").is_null()
+        rows = pl.concat([_one_text_an_id(rows.filter(sound), gathered), rows.filter(~sound)])
     if strict:
         check(rows.drop(MARKS), _name(paths))
         gathered.rows, gathered.rejects = rows, rows.clear()

@@ -8,6 +8,7 @@ import polars as pl
 
 from responses_db.errors import LabError
 from responses_db.importers.answers import with_answers
+from responses_db.importers.sources import shown
 from responses_db.store import ResponseStore
 
 GRADER, GRADER_VERSION = "imported", 1
@@ -132,14 +133,9 @@ def _refuse_conflicts(
         name = " × ".join(str(first[part]) for part in key)
         raise LabError(
             f"{store.path}: nothing was imported: {changed.height} rows are there already with another {fact}, "
-            f"first {name}: {_short(first[fact + '_stored'])} stored, {_short(first[fact])} new; "
+            f"first {name}: {shown(first[fact + '_stored'])} stored, {shown(first[fact])} new; "
             "import into another --db"
         )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…'"
 
 
 def _append_cells(cells: pl.DataFrame, run_id: str, store: ResponseStore) -> None:

@@ -26,7 +26,7 @@ import re
 
 import polars as pl
 
-from responses_db.importers.base import Form, WrongFormError, stack
+from responses_db.importers.base import Form, WrongFormError, as_text, stack
 from responses_db.importers.registry import Choices
 from responses_db.importers.sources import Source
 from responses_db.importers.tables import need_columns, read_table
@@ -50,7 +50,7 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
     need_columns(frame, ["prompt", *models], source, "RouteLLM's form")
     domain = _domain(source.stem)
     frame = frame.with_row_index("_row", offset=1)
-    prompt = frame["prompt"].cast(pl.String)
+    prompt = as_text(frame["prompt"])
     digests = [None if text is None else f"{domain}/{_digest(text)}" for text in prompt.to_list()]
     queries = frame.select(
         "_row",
@@ -66,7 +66,7 @@ def _is_model(name: str, frame: pl.DataFrame) -> bool:
         return False
     if name + RESPONSE in frame.columns:
         return True
-    text = frame[name].cast(pl.String, strict=False).str.to_lowercase().drop_nulls()
+    text = as_text(frame[name]).str.to_lowercase().drop_nulls()
     grade = text.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
     return 2 * int(grade.is_between(0, 1).sum()) > len(text)
 

@@ -121,7 +121,8 @@ def _read_pickle(source: Source, choices: Choices) -> pl.DataFrame:
 
 def finish(rows: pl.DataFrame, choices: Choices) -> pl.DataFrame:
     """Add `question`: the query without the beginning that all queries of its dataset and domain share."""
-    shared = rows.group_by("dataset", "domain").agg(low=pl.col("query").min(), high=pl.col("query").max())
+    sound = rows.filter(pl.col("_fault").is_null() & (pl.col("query") != ""))
+    shared = sound.group_by("dataset", "domain").agg(low=pl.col("query").min(), high=pl.col("query").max())
     shared = shared.with_columns(
         _cut=pl.struct("low", "high").map_elements(lambda ends: _shared_paragraphs(**ends), return_dtype=pl.Int64)
     )

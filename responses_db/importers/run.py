@@ -2,16 +2,22 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
 
 from responses_db.errors import LabError
 from responses_db.importers.gather import Gathered, gather
 from responses_db.importers.landing import Landed, land
 from responses_db.importers.registry import IMPORTERS, Choices
+from responses_db.importers.sources import first_line
 from responses_db.store import ResponseStore
 
+SURPRISE = "unexpectedly not readable as"
 REJECT_COLUMNS = ["file", "row", "dataset", "query_id", "model", "reason"]
 
 
@@ -42,13 +48,31 @@ def import_files(
     choices = choices or Choices()
     importer = IMPORTERS[form]
     most = (0.0 if importer.form.strict else 1.0) if max_rejects is None else max_rejects
-    gathered = gather(importer.form, paths, choices, strict=importer.form.strict and most == 0)
+    with _surprises_explained(paths, form):
+        gathered = gather(importer.form, paths, choices, strict=importer.form.strict and most == 0)
     listed = _list_rejects(gathered, rejects, db, form)
     _check_share(gathered, most, paths, listed)
     config = {"form": form, "path": [str(path) for path in paths], "rejected": gathered.rejects.height}
     with ResponseStore(db, write=True) as store:
         landed = land(gathered.rows, store, config | asdict(choices))
     return Imported(landed, gathered, listed)
+
+
+@contextmanager
+def _surprises_explained(paths: Sequence[Path], form: str) -> Iterator[None]:
+    """A file may hold what no importer thought of: the user gets a line, the fuzz takes it for a fault of ours."""
+    try:
+        yield
+    except (
+        pl.exceptions.PolarsError,
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise LabError(f"{paths[0]}: {SURPRISE} {form} ({reason}): fetch it again, or report it") from error
 
 
 def _check_share(gathered: Gathered, most: float, paths: Sequence[Path], listed: Path | None) -> None:

@@ -119,6 +119,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def shown(value: object) -> str:
+    """A value in an error: one line, and never a page of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…" + text[0] * text.startswith(("'", '"'))
+
+
 def text_lines(content: bytes, name: str) -> IO[str]:
     """The content as lines of text. Raises LabError where it is no UTF-8."""
     try:

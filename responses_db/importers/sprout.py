@@ -28,7 +28,7 @@ from typing import Any
 
 import polars as pl
 
-from responses_db.importers.base import Form, WrongFormError, stack
+from responses_db.importers.base import Form, WrongFormError, as_text, stack
 from responses_db.importers.registry import Choices
 from responses_db.importers.sources import Source
 from responses_db.importers.splits import split_in
@@ -52,8 +52,8 @@ def read(source: Source, choices: Choices) -> pl.DataFrame:
     if not models:
         raise WrongFormError(f"{source.name}: no column of a model's answers and scores: not SPROUT's form")
     need_columns(frame, ["prompt", "dataset"], source, "SPROUT's form")
-    prompt = frame["prompt"].cast(pl.String)
-    keys = frame["key"].cast(pl.String) if "key" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
+    prompt = as_text(frame["prompt"])
+    keys = as_text(frame["key"]) if "key" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
     queries = frame.with_row_index("_row", offset=1).select(
         "_row",
         pl.lit(split_in(source), pl.String).alias("split"),

@@ -34,7 +34,7 @@ import polars as pl
 from responses_db.errors import LabError
 from responses_db.importers.base import Form
 from responses_db.importers.registry import Choices
-from responses_db.importers.sources import Source, check_paths, find
+from responses_db.importers.sources import Source, check_paths, find, shown
 from responses_db.importers.tables import all_columns, read_csv, read_parquet
 
 COLUMNS = {
@@ -135,7 +135,9 @@ def _typed(column: pl.Series, kind: str, source: Source) -> pl.Series:
         wrong = wrong | ((values != values.floor()) | ~(values.abs() <= limit)).fill_null(False)
     if wrong.any():
         row = wrong.arg_true()[0]
-        raise LabError(f"{source.name}: column {column.name}, row {row + 1}: found {column[row]!r}, wanted a {kind}")
+        raise LabError(
+            f"{source.name}: column {column.name}, row {row + 1}: found {shown(column[row])}, wanted a {kind}"
+        )
     return values.cast(wanted)
 
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from responses_db.importers.base import plain
+from responses_db.importers.base import as_text
 from responses_db.importers.sources import Source
 from responses_db.importers.tidy import DTYPES, KINDS, WHOLE_LIMIT, WHOLE_LIMITS
 
@@ -38,7 +38,7 @@ def _nulls(name: str, kind: str, height: int) -> pl.Series:
 
 
 def _blame(fault: pl.Series, column: pl.Series, kind: str, wrong: pl.Series) -> pl.Series:
-    frame = pl.DataFrame([fault.alias("fault"), _flat(column).alias("found"), wrong.alias("wrong")])
+    frame = pl.DataFrame([fault.alias("fault"), as_text(column).alias("found"), wrong.alias("wrong")])
     reason = pl.format(f"{column.name}: found {{}}, wanted a {kind}", pl.col("found").str.slice(0, 60))
     return frame.select(pl.coalesce("fault", pl.when("wrong").then(reason))).to_series()
 
@@ -46,11 +46,11 @@ def _blame(fault: pl.Series, column: pl.Series, kind: str, wrong: pl.Series) -> 
 def _typed(column: pl.Series, kind: str, nan_is_null: bool) -> tuple[pl.Series, pl.Series | None]:
     """The column in its type, and which of its values are no such thing (null there)."""
     if kind == "text":
-        return _flat(column), None
+        return as_text(column), None
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         known, value = column.is_not_null(), column.cast(pl.Float64, strict=False)
     else:
-        text = _flat(column).str.strip_chars().str.to_lowercase()
+        text = as_text(column).str.strip_chars().str.to_lowercase()
         known = text.is_not_null() & ~text.is_in(NOTHING)
         value = text.replace(TRUTHS).cast(pl.Float64, strict=False)
     if nan_is_null:
@@ -61,15 +61,6 @@ def _typed(column: pl.Series, kind: str, nan_is_null: bool) -> tuple[pl.Series, 
         return (_near_unit(value) if column.name == "score" else value), wrong
     whole = ((value == value.floor()) & (value.abs() <= WHOLE_LIMITS.get(column.name, WHOLE_LIMIT))).fill_null(False)
     return value.set(~whole, None).cast(pl.Int64), wrong | (known & ~whole)
-
-
-def _flat(column: pl.Series) -> pl.Series:
-    """A column as text, whatever it holds."""
-    if column.dtype == pl.String:
-        return column
-    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
-        return pl.Series(column.name, [plain(value) for value in column.to_list()], dtype=pl.String)
-    return column.cast(pl.String)
 
 
 def _near_unit(score: pl.Series) -> pl.Series:

@@ -278,6 +278,24 @@ class TestRouterBench:
         assert found.height == 1408
         assert found.sort("query_id", "model").equals(tidy.select(columns).sort("query_id", "model"))
 
+    def test_the_wide_form_of_tidy_data_gives_the_store_that_the_tidy_form_gives(
+        self, shared_data: Path, tmp_path: Path, db: Path
+    ) -> None:
+        tidy = pl.read_parquet(shared_data / "routerbench.parquet").filter(domain="arc_challenge", split="test")
+        tidy = tidy.with_columns(prompt_tokens=None, completion_tokens=None)  # which the wide form does not have
+        tidy.write_parquet(tmp_path / "tidy.parquet")
+        put("tidy", tmp_path / "tidy.parquet", db)
+        printed = pl.col("response").map_elements(lambda text: repr([text]), return_dtype=pl.String)
+        wide = tidy.select("query_id", "domain", "query").unique("query_id").sort("query_id")
+        for (model,), rows in tidy.group_by("model"):
+            columns = {model: "score", f"{model}|total_cost": "cost_usd", f"{model}|model_response": printed}
+            wide = wide.join(rows.select("query_id", **columns), on="query_id")
+        wide.rename({"query_id": "sample_id", "domain": "eval_name", "query": "prompt"}).write_csv(
+            tmp_path / "a_test.csv"
+        )
+        put("routerbench", tmp_path / "a_test.csv", tmp_path / "wide.duckdb")
+        assert content_hash(tmp_path / "wide.duckdb") == content_hash(db)
+
 
 class TestPickle:
     @pytest.fixture
@@ -542,3 +560,29 @@ def test_the_run_says_what_was_chosen(tmp_path: Path, db: Path) -> None:
         "split": "source",
         "rejected": 0,
     }
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "importing.md"
+
+
+def test_every_command_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^xrouter-sim (.*)$", DOCS.read_text("utf-8"), re.M)
+    assert {command.split()[1] for command in commands} >= set(IMPORTERS)
+    for command in commands:
+        group, form, place, *_ = command.split()
+        if group == "import" and form in SAMPLES:
+            as_published(form, Path(place))
+        lab(*command.split())
+
+
+def as_published(form: str, place: Path) -> None:
+    """The form's sample where the docs say the user has it: a folder, an archive or a file."""
+    folder = place if not place.suffix else Path(form)
+    folder.mkdir(parents=True)
+    path = sample(form, folder)
+    if place.name.endswith(".tar.gz"):
+        with tarfile.open(place, "w:gz") as archive:
+            archive.add(path, "bench-release")
+    elif place.suffix and path != place:
+        path.rename(place)

@@ -1,6 +1,8 @@
 """A query, as every task gives it, and how queries fall into train and test."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,3 +35,10 @@ def digest(*parts: object) -> str:
 def split_of(query_id: str) -> str:
     """`train` or `test` by the id's hash: 70 / 30, whatever else is in the store. Equal ids, equal split."""
     return "train" if int(digest("split", query_id)[:8], 16) / 2**32 < TRAIN_SHARE else "test"
+
+
+def query_of(row: Mapping[str, Any]) -> Query:
+    """A query from its row in a store, whatever config or import it came from."""
+    messages, metadata = json.loads(row["messages"]), json.loads(row["metadata"] or "{}")
+    own = {name: row[name] for name in ("query_id", "dataset", "domain", "question", "reference", "grader", "split")}
+    return Query(**own, messages=messages, metadata=metadata)

@@ -179,7 +179,7 @@ class ResponseStore:
         keys = KEYS[table]
         return rows.join(self.frame(f"SELECT {', '.join(keys)} FROM {table}"), on=keys, how="anti")
 
-    def frame(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
+    def frame(self, sql: str, parameters: list[Any] | dict[str, Any] | None = None) -> pl.DataFrame:
         """The result of a query as a polars frame. Raises LabError when the file cannot be read."""
         with self.errors_explained():
             frame = pl.from_arrow(self.con.sql(sql, params=parameters).to_arrow_table())

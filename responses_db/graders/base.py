@@ -14,12 +14,12 @@ MARKS = "*_` \t\n"
 class Grader(Protocol):
     """Grades the responses to a query. `version` grows with every change that may alter a score or an answer.
 
-    `deferred` graders are too slow for a harvest, or need a model: `store regrade` gives their grades.
+    A grader that `waits` for other processes grades several answers at a time, in threads.
     """
 
     name: str
     version: int
-    deferred: bool
+    waits: bool
 
     def extract(self, text: str) -> str | None:
         """The answer in normal form, so that equal answers are equal strings; None if there is none.

@@ -23,7 +23,7 @@ class ChoiceGrader:
 
     name = "choice"
     version = 2
-    deferred = False
+    waits = False
 
     def extract(self, text: str) -> str | None:
         final = final_answer(text)

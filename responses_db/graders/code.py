@@ -22,11 +22,11 @@ BEGINS = re.compile(r"^(?:def |class |import |from |@|async def )", re.M)
 
 
 class CodeGrader:
-    """Runs the tests, which takes longer than a harvest can wait: its answers are graded by `store regrade`."""
+    """1 if all tests pass, else 0. About 20 answers a second and core; an endless one takes its CPU limit."""
 
     name = "code"
     version = 1
-    deferred = True
+    waits = True
     limits = sandbox.Limits()
 
     def extract(self, text: str) -> str | None:

@@ -9,7 +9,7 @@ class ExactGrader:
 
     name = "exact"
     version = 2
-    deferred = False
+    waits = False
 
     def extract(self, text: str) -> str | None:
         answer = final_answer(text)

@@ -12,7 +12,7 @@ class JudgeGrader:
 
     name = "judge"
     version = 1
-    deferred = True
+    waits = True
 
     def extract(self, text: str) -> str | None:
         return text.strip() or None

@@ -34,7 +34,7 @@ class MathGrader:
 
     name = "math"
     version = 1
-    deferred = False
+    waits = True
 
     def extract(self, text: str) -> str | None:
         """Raises TimeoutError or RuntimeError when the text cannot be read."""

@@ -20,7 +20,7 @@ class NumericGrader:
 
     name = "numeric"
     version = 2
-    deferred = False
+    waits = False
 
     def extract(self, text: str) -> str | None:
         answer = final_answer(text) or ""

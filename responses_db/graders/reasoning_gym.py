@@ -16,7 +16,7 @@ class ReasoningGymGrader:
 
     name = "reasoning_gym"
     version = 2
-    deferred = False
+    waits = False
 
     def extract(self, text: str) -> str | None:
         return final_answer(text)

@@ -14,6 +14,7 @@ from xrouter_sim.cli.exporting import export as export  # adds itself to the gro
 from xrouter_sim.cli.harvest import harvest
 from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.pricing import reprice_store as reprice_store  # and `import catalogue`
+from xrouter_sim.cli.regrading import store_regrade as store_regrade
 from xrouter_sim.cli.report import evaluate, report
 from xrouter_sim.cli.simulate import simulate, trace_group
 from xrouter_sim.cli.store import store_group

@@ -18,7 +18,7 @@ CREATE TABLE responses (
     prompt_style        VARCHAR NOT NULL,
     sample_index        INTEGER NOT NULL CHECK (sample_index >= 0),
     model_answered      VARCHAR,               -- the model that says it answered
-    text                VARCHAR,
+    text                VARCHAR USING COMPRESSION zstd,  -- left to choose, DuckDB tries all: slower, and a larger file
     finish_reason       VARCHAR,
     max_tokens          INTEGER,
     input_tokens        BIGINT CHECK (input_tokens >= 0),

@@ -41,7 +41,7 @@ class Failure:
     error: str
 
 
-class Halted(Exception):  # noqa: N818  # no error: nothing more is to be asked
+class Halted(LabError):  # noqa: N818  # to a harvest it is no error
     """The call was given up before it was answered, because nothing more is to be asked. It can be asked later."""
 
 
@@ -149,7 +149,7 @@ class ChatClient:
         try:
             await asyncio.wait([waiting, halted], return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                raise Halted
+                raise Halted(f"{self.endpoint.base_url} was given up: {self.gave_up or 'nothing more is to be asked'}")
             waiting.result()
         finally:
             halted.cancel()

@@ -42,7 +42,7 @@ def bench_faults(calls: int, kills: int, seed: int, as_json: bool) -> None:
     N questions are put to a server on loopback of whose answers 5% are 429 with Retry-After, 5% are 500, 2% are
     malformed, 1% never come and 1% are cut off. The harvest is killed with SIGKILL at random moments, and run again
     each time, first with a budget for less than half of the answers. The server keeps a ledger of what it bills. Exits
-    with 1 if one of the figures is not 0. Takes about four minutes.
+    with 1 if one of the figures is not 0. Takes one to two minutes.
 
     \b
     Figures, all 0 if all is well:

@@ -1,6 +1,6 @@
 r"""Import RouterArena's cached results: answers, grades and costs of many models on some 8,400 prompts.
 
-From: the repository `RouteWorks/RouterArena`, `cached_results/MODEL.jsonl`, and its file of prices for --costs. Paper:
+From: the repository `RouteWorks/RouterArena`, `cached_results/MODEL.jsonl`, and its file of prices. Paper:
 RouterArena, arXiv 2510.00202. Licence: see the repository; unknown here.
 
 \b
@@ -16,8 +16,9 @@ One record a line:
   run_number                           sample_index is one less
   success, error                       a call that failed is kept as failed, without a response
 
-Records without a grade (evaluation_result is null in several of the files) are rejected and listed. With --costs, a
-record without a billed cost gets one from its tokens and the prices of its model; without a price it stays unknown.
+Records without a grade (evaluation_result is null in several of the files) are rejected and listed. With the source's
+JSON of prices (--costs, or among the files) a record without a billed cost gets one from its tokens; without a price it
+stays unknown.
 Split: by hash, the source is a test set for routers. Unknown, so null: latencies.
 
 \b
@@ -35,17 +36,22 @@ from responses_db.errors import LabError
 from responses_db.importers.base import Form, WrongFormError, loose_rows
 from responses_db.importers.json_records import dig, read_json, read_records
 from responses_db.importers.registry import Choices
-from responses_db.importers.sources import Source, check_paths, find
+from responses_db.importers.sources import Source, check_paths, find, shown
 
 FIELDS = {"global_index", "question", "generated_answer", "llm_selected", "evaluation_result"}
 PRICES = ("input_token_price_per_million", "output_token_price_per_million")
+_PRICE_COLUMNS = {"_priced": pl.String, "_in": pl.Float64, "_out": pl.Float64}
 
 
 def accepts(name: str) -> bool:
-    return name.lower().endswith(".jsonl")
+    return re.search(r"\.jsonl$|cost.*\.json$", name.lower()) is not None
 
 
 def read(source: Source, choices: Choices) -> pl.DataFrame:
+    if source.is_a(".json") and not isinstance(content := read_json(source), list):
+        if not _are_prices(content):
+            raise WrongFormError(f"{source.name}: neither records nor prices by model: not RouterArena's form")
+        return _price_frame(content, source.name).with_row_index("_row", offset=1)
     records = list(read_records(source))
     if records and not any(FIELDS & record.keys() for _, record in records):
         if all("_fault" in record for _, record in records):
@@ -85,39 +91,52 @@ def _sample(run: Any) -> Any:
 
 def finish(rows: pl.DataFrame, choices: Choices) -> pl.DataFrame:
     """Costs from tokens and prices, where the source names none."""
-    if choices.costs is None:
-        return rows
-    prices = read_costs(choices.costs)
-    priced = rows.join(prices, left_on=pl.col("model"), right_on="_model", how="left")
-    short = priced["model"].str.split("/").list.last().alias("_short")
-    priced = priced.with_columns(short).join(prices, left_on="_short", right_on="_model", how="left", suffix="_short")
+    prices = [_price_frame(read_json(_source(choices.costs)), choices.costs)] if choices.costs else []
+    if "_priced" in rows.columns:  # a file of prices among the files
+        prices.append(rows.filter(pl.col("_priced").is_not_null()).select(*_PRICE_COLUMNS))
+        rows = rows.filter(pl.col("_priced").is_null()).drop(*_PRICE_COLUMNS)
+    return _with_costs(rows, pl.concat(prices).unique("_priced", keep="first")) if prices else rows
+
+
+def _with_costs(rows: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
+    """A model's price is found under its name, or under what follows the last slash of it."""
+    short = rows["model"].str.split("/").list.last().alias("_short")
+    priced = rows.with_columns(short).join(prices, left_on="model", right_on="_priced", how="left")
+    priced = priced.join(prices, left_on="_short", right_on="_priced", how="left", suffix="_short")
     price_in, price_out = (pl.coalesce(name, f"{name}_short") for name in ("_in", "_out"))
     cost = (pl.col("prompt_tokens") * price_in + pl.col("completion_tokens") * price_out) / 1e6
     return priced.with_columns(cost_usd=pl.coalesce("cost_usd", cost)).select(rows.columns)
 
 
-def read_costs(path: Path) -> pl.DataFrame:
-    """`_model`, `_in`, `_out`: USD per million tokens, from RouterArena's file of prices."""
+def _source(path: Path) -> Source:
     check_paths([path])
     (source,) = find([path], lambda name: True, [])
-    prices = read_json(source)
-    if not isinstance(prices, dict) or not prices:
-        raise LabError(f'{path}: no prices: wanted {{"MODEL": {{"{PRICES[0]}": …, "{PRICES[1]}": …}}, …}}')
-    rows = [(model, *(_price(path, model, card, name) for name in PRICES)) for model, card in prices.items()]
-    return pl.DataFrame(rows, schema={"_model": pl.String, "_in": pl.Float64, "_out": pl.Float64}, orient="row")
+    return source
 
 
-def _price(path: Path, model: str, card: Any, name: str) -> float:
-    price = card.get(name) if isinstance(card, dict) else None
+def _price_frame(prices: Any, name: object) -> pl.DataFrame:
+    """`_priced` (a model), `_in`, `_out`: USD per million tokens, from RouterArena's file of prices."""
+    if not _are_prices(prices):
+        raise LabError(f'{name}: no prices: wanted {{"MODEL": {{"{PRICES[0]}": …, "{PRICES[1]}": …}}, …}}')
+    rows = [(model, *(_price(name, model, card, key) for key in PRICES)) for model, card in prices.items()]
+    return pl.DataFrame(rows, schema=_PRICE_COLUMNS, orient="row")
+
+
+def _are_prices(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(card, dict) and PRICES[0] in card for card in value.values())
+
+
+def _price(name: object, model: str, card: Any, key: str) -> float:
+    price = card.get(key) if isinstance(card, dict) else None
     if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e5:
         wanted = "USD per million tokens (a model without: leave it out)"
-        raise LabError(f"{path}: {model}: {name} is {str(price)[:60]}, wanted {wanted}")
+        raise LabError(f"{name}: {shown(model)}: {key} is {shown(price)}, wanted {wanted}")
     return float(price)
 
 
 def prepare(choices: Choices) -> None:
     if choices.costs:
-        read_costs(choices.costs)
+        _price_frame(read_json(_source(choices.costs)), choices.costs)
 
 
 FORM = Form(dataset="routerarena", accepts=accepts, read=read, finish=finish, prepare=prepare)

@@ -254,6 +254,9 @@ def _odd_column(draw: random.Random, height: int) -> Any:
     return draw.choice(odd)
 
 
+SOUND_COSTS = json.dumps(
+    {"claude-x": {"input_token_price_per_million": 3, "output_token_price_per_million": 15.0}}
+).encode()
 MEANING: dict[str, list[Callable[[random.Random, bytes], bytes]]] = {
     ".csv": [csv_cells, csv_cells, csv_columns],
     ".json": [json_nodes, json_nodes],
@@ -297,7 +300,12 @@ def damaged_input(seed: int, number: int, folder: Path) -> Input:
         )
     path = folder / name
     path.write_bytes(content)
-    choices = Choices(trust_pickle=kind == "pickle", split=draw.choice(["source", "source", "hash", "test"]))
+    costs = None
+    if kind == "routerarena" and draw.random() < 0.4:
+        costs = folder / "costs.json"
+        costs.write_bytes(draw.choice([flip, cut, json_nodes, json_nodes])(draw, SOUND_COSTS))
+    split = draw.choice(["source", "source", "hash", "test"])
+    choices = Choices(trust_pickle=kind == "pickle", split=split, costs=costs)
     return Input("routerbench" if kind == "pickle" else kind, "+".join(done), path, choices)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from responses_db.errors import LabError
@@ -119,6 +120,43 @@ def test_a_bad_line_of_jsonl_is_named(line: str, message: str, tmp_path: Path) -
     (tmp_path / "mine.jsonl").write_text(line)
     with pytest.raises(LabError, match=message):
         TASKS["jsonl"].read(Table({"path": "mine.jsonl", "grader": "exact"}, "here"), 0, tmp_path)
+
+
+def test_parquet_gives_ones_own_queries_with_nested_columns_or_texts_of_json(tmp_path: Path) -> None:
+    plain = {"question": "2 + 2?", "reference": "4", "id": "sum", "grader": "numeric"}
+    nested = {"messages": [{"role": "user", "content": "Say 4"}], "metadata": {"source": "me", "none": None}}
+    pl.DataFrame([plain | nested, {"question": "Paris?", "reference": "yes"}]).write_parquet(tmp_path / "mine.parquet")
+    as_text = {key: json.dumps(value) for key, value in nested.items()}
+    pl.DataFrame([plain | as_text]).write_parquet(tmp_path / "text.parquet")
+    first, second = TASKS["parquet"].read(Table({"path": "mine.parquet", "grader": "exact"}, "here"), 0, tmp_path)
+    assert (first.grader, first.messages, first.metadata) == ("numeric", nested["messages"], {"source": "me"})
+    assert (second.grader, second.messages) == ("exact", [{"role": "user", "content": "Paris?"}])
+    (third,) = TASKS["parquet"].read(Table({"path": "text.parquet"}, "here"), 0, tmp_path)
+    assert (third.messages, third.metadata["source"]) == (nested["messages"], "me")
+
+
+def test_ones_own_programs_need_tests_and_no_reference(tmp_path: Path) -> None:
+    table = Table({"path": "mine.jsonl", "grader": "code"}, "here")
+    (tmp_path / "mine.jsonl").write_text('{"question": "Double x", "metadata": {"tests": "assert f(2) == 4"}}')
+    (query,) = TASKS["jsonl"].read(table, 0, tmp_path)
+    assert query.reference is None
+    (tmp_path / "mine.jsonl").write_text('{"question": "Double x"}')
+    with pytest.raises(LabError, match="line 1: grader `code` needs tests"):
+        TASKS["jsonl"].read(table, 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.parquet", b"nothing", "mine.parquet: not a Parquet file"),
+        ("mine.jsonl", b"PAR1\xff\xfe", "no text in UTF-8 .*Name it .parquet"),
+        ("mine.jsonl", b'{"question": "?", "reference": "!"}', "line 1: `grader` is missing"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LabError, match=message):
+        TASKS["jsonl"].read(Table({"path": name}, "here"), 0, tmp_path)
 
 
 def test_one_id_for_two_queries_is_refused() -> None:

@@ -40,6 +40,9 @@ from xrouter_sim.reward import reward
 CAME_BACK = (Outcome.OK, Outcome.TRUNCATED, Outcome.REFUSED, Outcome.FAILED)
 """How a call itself can end; what else there is happened on the way."""
 
+GRADED_LATER = ("judge",)
+"""Graders that must ask a model: no reward can be paid by them while an episode is played."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -139,7 +142,7 @@ class LiveEngine:
         index in the replay that it was fitted on). Raises LabError when the query's answers cannot be graded at once.
         """
         grader = GRADERS.get(query.grader)
-        if grader is None or getattr(grader, "deferred", False):
+        if grader is None or query.grader in GRADED_LATER:
             raise LabError(f"{query.query_id}: grader {query.grader!r} gives no grade at once: no reward can be paid")
         now = _Episode(query, episode, penalty, limits or Limits(), frozenset(away))
         turns: list[tuple[list[int], int, range, float, float]] = []
@@ -153,7 +156,7 @@ class LiveEngine:
             ended = self._ended(now, final)
         for seen in now.slots:
             if seen.recorded:
-                seen.score = grade(grader, seen.text, query).score
+                seen.score = (await asyncio.to_thread(grade, grader, seen.text, query)).score  # some run programs
         return self._trace(now, turns, ended, router)
 
     # --- a turn -------------------------------------------------------------------------------------------------------

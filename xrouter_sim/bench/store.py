@@ -1,7 +1,7 @@
 """What the store costs: ingest against DuckDB's own INSERT, a replay against the plainest SQL, and its peak memory.
 
 The answers are made up: ten models, a grade each, texts of about 550 characters made of some thousand phrases.
-Both sides of a ratio run in turn in the same process, and the best of their repeats counts.
+Both sides of a ratio run in turn in the same process; the median over the rounds counts.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from statistics import median
 
 import duckdb
 import numpy as np
@@ -42,28 +43,54 @@ def bench(rows: int, repeats: int, folder: Path) -> dict[str, object]:
     tables = make_tables(rows)
     ingest = _ingest(tables, repeats, folder)
     store = folder / "store.duckdb"
-    replay = _replay(store, repeats)
+    first, replay = _replay(store, repeats)
     peak = _peak(store, folder)
     return {
-        "ingest_vs_duckdb": ingest["plain"] / ingest["store"],
-        "replay_vs_sql": replay["load"] / replay["same"],
+        "ingest_vs_duckdb": ingest.ratio("plain", "store"),
+        "replay_vs_sql": replay.ratio("load", "same"),
         "replay_peak_ratio": peak,
-        "ingest_vs_duckdb_unordered": ingest["unordered"] / ingest["store"],
-        "replay_vs_score_and_cost_sql": replay["load"] / replay["core"],
+        "ingest_vs_duckdb_unordered": ingest.ratio("unordered", "store"),
+        "ingest_vs_duckdb_cpu": ingest.cpu_ratio("plain", "store"),
+        "replay_vs_score_and_cost_sql": replay.ratio("load", "core"),
+        "replay_vs_sql_cpu": replay.cpu_ratio("load", "same"),
         "rows": rows,
-        "ingest_rows_per_s": rows / ingest["store"],
-        "duckdb_rows_per_s": rows / ingest["plain"],
-        "duckdb_unordered_rows_per_s": rows / ingest["unordered"],
-        "replay_s": replay["load"],
-        "replay_first_s": replay["first"],
-        "sql_s": replay["same"],
-        "score_and_cost_sql_s": replay["core"],
+        "ingest_rows_per_s": rows / ingest.best("store"),
+        "duckdb_rows_per_s": rows / ingest.best("plain"),
+        "replay_s": replay.best("load"),
+        "replay_first_s": first,
+        "sql_s": replay.best("same"),
+        "score_and_cost_sql_s": replay.best("core"),
         "store_bytes": store.stat().st_size,
         "text_characters": tables.responses["text"].str.len_chars().mean(),
         "cpus": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "versions": versions(),
     }
+
+
+class Rounds:
+    """Wall-clock and CPU seconds of several ways to do a thing, each done once a round, one after the other."""
+
+    def __init__(self) -> None:
+        self._took: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, way: str, wall: float, cpu: float) -> None:
+        self._took.setdefault(way, []).append((wall, cpu))
+
+    def best(self, way: str) -> float:
+        return min(wall for wall, _ in self._took[way])
+
+    def ratio(self, over: str, under: str) -> float:
+        """The median over rounds of the ratio of wall-clock times: a busy moment hits both sides of a round."""
+        return self._median(over, under, 0)
+
+    def cpu_ratio(self, over: str, under: str) -> float:
+        """The same of CPU times, which other programs on the machine disturb less."""
+        return self._median(over, under, 1)
+
+    def _median(self, over: str, under: str, clock: int) -> float:
+        both = zip(self._took[over], self._took[under], strict=True)
+        return median(upper[clock] / lower[clock] for upper, lower in both)
 
 
 def make_tables(rows: int, seed: int = 0) -> Tables:
@@ -127,36 +154,36 @@ def _texts(rng: np.random.Generator, rows: int) -> pl.DataFrame:
     return pl.DataFrame(parts).select(text=pl.concat_str(pl.all(), separator=". "))
 
 
-def _ingest(tables: Tables, repeats: int, folder: Path) -> dict[str, float]:
-    """Seconds from the first row to the closed file, the best of each way. Leaves `store.duckdb` behind."""
-    ways: dict[str, Callable[[Path], float]] = {
+def _ingest(tables: Tables, repeats: int, folder: Path) -> Rounds:
+    """From the first row to the closed file, each way. Leaves `store.duckdb` behind."""
+    ways: dict[str, Callable[[Path], tuple[float, float]]] = {
         "plain": lambda path: _by_duckdb(tables, path, ordered=True),
-        "unordered": lambda path: _by_duckdb(tables, path, ordered=False),
         "store": lambda path: _by_store(tables, path),
+        "unordered": lambda path: _by_duckdb(tables, path, ordered=False),
     }
-    best = dict.fromkeys(ways, float("inf"))
+    rounds = Rounds()
     for _ in range(repeats):
         for name, way in ways.items():
             path = folder / f"{name}.duckdb"
             path.unlink(missing_ok=True)
-            best[name] = min(best[name], way(path))
+            rounds.add(name, *way(path))
             if name != "store":
                 path.unlink()
-    return best
+    return rounds
 
 
-def _by_store(tables: Tables, path: Path) -> float:
+def _by_store(tables: Tables, path: Path) -> tuple[float, float]:
     with ResponseStore(path, write=True) as store:
         for name in ("queries", "models", "price_cards"):
             store.append(name, getattr(tables, name))
-        begun = time.perf_counter()
+        begun = _clocks()
         with store.transaction():
             store.append("responses", tables.responses)
             store.append("scores", tables.scores)
-    return time.perf_counter() - begun
+    return _since(begun)
 
 
-def _by_duckdb(tables: Tables, path: Path, ordered: bool) -> float:
+def _by_duckdb(tables: Tables, path: Path, ordered: bool) -> tuple[float, float]:
     """INSERT … SELECT into tables of the same columns, with no key, no check, no id and nothing counted."""
     with duckdb.connect(str(path)) as con:
         con.execute("SET enable_progress_bar = false")
@@ -164,33 +191,42 @@ def _by_duckdb(tables: Tables, path: Path, ordered: bool) -> float:
         for name in ("responses", "scores"):
             con.register(f"new_{name}", getattr(tables, name).to_arrow())
             con.execute(f"CREATE TABLE {name} AS SELECT * FROM new_{name} LIMIT 0")
-        begun = time.perf_counter()
+        begun = _clocks()
         con.execute("BEGIN")
         for name in ("responses", "scores"):
             con.execute(f"INSERT INTO {name} SELECT * FROM new_{name}")
         con.execute("COMMIT")
-    return time.perf_counter() - begun
+    return _since(begun)
 
 
-def _replay(path: Path, repeats: int) -> dict[str, float]:
-    """Seconds: `first` is a load that has to compute the content hash, `load` the best of those that follow."""
-    begun = time.perf_counter()
+def _replay(path: Path, repeats: int) -> tuple[float, Rounds]:
+    """Seconds of a load that has to compute the content hash, and the rounds of those that follow."""
+    begun = _clocks()
     arrays = load_arrays(path)
-    best = {"first": time.perf_counter() - begun, "load": float("inf"), "same": float("inf"), "core": float("inf")}
-    for _ in range(max(3, repeats)):
-        best["load"] = min(best["load"], _seconds(lambda: load_arrays(path)))
-        best["same"] = min(best["same"], _seconds(lambda: by_plain_sql(path, SAME_SQL)))
-        best["core"] = min(best["core"], _seconds(lambda: by_plain_sql(path, CORE_SQL)))
+    first, _ = _since(begun)
     for name, plain in by_plain_sql(path, SAME_SQL).items():
         if name != "answer" and not np.array_equal(plain, arrays[name][:, :, 0]):
             raise AssertionError(f"the reference computes another {name}: the ratio would mean nothing")
-    return best
+    ways: dict[str, Callable[[], object]] = {
+        "load": lambda: load_arrays(path),
+        "same": lambda: by_plain_sql(path, SAME_SQL),
+        "core": lambda: by_plain_sql(path, CORE_SQL),
+    }
+    rounds = Rounds()
+    for _ in range(2 * repeats + 1):
+        for name, way in ways.items():
+            begun = _clocks()
+            way()
+            rounds.add(name, *_since(begun))
+    return first, rounds
 
 
-def _seconds(what: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    what()
-    return time.perf_counter() - begun
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(begun: tuple[float, float]) -> tuple[float, float]:
+    return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 
 def _peak(path: Path, folder: Path) -> float:

@@ -76,8 +76,14 @@ def boxed(text: str) -> str | None:
     for place in range(begin, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         if depth == 0:
-            return text[begin + 1 : place].strip()
+            return _ungrouped(text[begin + 1 : place].strip())
     return None
+
+
+def _ungrouped(latex: str) -> str:
+    """Without braces that only group: \\boxed{{84}} is 84. A set has its braces escaped."""
+    inner = latex[1:-1]
+    return inner.strip() if latex == f"{{{inner}}}" and not set("{}") & set(inner) else latex
 
 
 def _marked(text: str) -> str:

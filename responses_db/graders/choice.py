@@ -8,7 +8,7 @@ from responses_db.query import Query
 HEAD = re.compile(r"\W*(?:\\text\w*\{)?\W*([A-J])(?![\w'’])")
 """A letter at the head of a final answer: "C", "(C) because", "**C.** Paris", "\\text{C}"."""
 
-ALONE = re.compile(r"[(*\s]*([A-J])(?:[).:,*]|\s*(?:\n|$))")
+ALONE = re.compile(r"[(*\s]*([A-J])(?:[).:,*]|\s*(?:[(\n]|$))")
 """A letter at the head of a text without a final answer; "A good question" has none."""
 
 DECLARED = re.compile(r"(?i:\b(?:answer|option|choice)(?: is|:)?)[\s:*]*(?:\$?\\boxed\{)?\(?([A-J])(?![\w'’])")

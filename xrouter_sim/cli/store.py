@@ -10,7 +10,7 @@ from xrouter_sim.cli.options import DB, JSON
 
 @click.group("store")
 def store_group() -> None:
-    """Look into a store."""
+    """Look into a store, check it, join it with another, export it."""
 
 
 @store_group.command("info")

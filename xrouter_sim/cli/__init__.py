@@ -7,6 +7,7 @@ from xrouter_sim import __version__
 from xrouter_sim.cli.bench import bench_group
 from xrouter_sim.cli.bench_env import bench_env as bench_env  # adds itself to the group
 from xrouter_sim.cli.bench_harvest import bench_harvest as bench_harvest
+from xrouter_sim.cli.bench_pairing import bench_pairing as bench_pairing
 from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.embedding import embed_store
@@ -59,6 +60,9 @@ def main() -> None:
     """
 
 
-for command in (harvest, import_group, store_group, bounds, train, simulate, trace_group, evaluate, report, bench_group):
+for command in (
+    *(harvest, import_group, store_group, bounds, train, simulate),
+    *(trace_group, evaluate, report, bench_group),
+):
     main.add_command(command)
 store_group.add_command(embed_store)

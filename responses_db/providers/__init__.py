@@ -4,10 +4,15 @@ from collections.abc import Callable
 
 from responses_db.providers import openai
 from responses_db.providers.base import Endpoint, Model, Price, Provider
+from responses_db.providers.local import provider as local
 from responses_db.providers.simulated import provider as simulated
 from responses_db.toml_table import Table
 
 __all__ = ["PROVIDERS", "Endpoint", "Model", "Price", "Provider"]
 
-PROVIDERS: dict[str, Callable[[Table, int], Provider]] = {"simulated": simulated.read, "openai": openai.read}
+PROVIDERS: dict[str, Callable[[Table, int], Provider]] = {
+    "simulated": simulated.read,
+    "openai": openai.read,
+    "local": local.read,
+}
 """Kind of a [[providers]] table → what reads it, given the table and the config's seed."""

@@ -165,8 +165,8 @@ def test_the_example_is_one_file_as_six_models_held_to_a_form_of_answer(tmp_path
     assert {request["temperature"] for request in requests} == {0.0, 0.7}
     assert all("Answer: " in request["grammar"] for request in requests)
     assert {query.domain for query in settings.queries} == {"products", "chain_sum", "prime_factorization"}
+    path.write_text(text)  # with the hash of the real one
     with pytest.raises(LabError, match="is another file"):
-        path.write_text(text)
         read_config(path)
 
 

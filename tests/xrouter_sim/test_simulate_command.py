@@ -192,3 +192,17 @@ def test_episodes_of_a_query_as_json_and_a_query_that_is_not_there(
     assert [EpisodeTrace.from_json(line) for line in lines] == [trace for trace in traces if trace.query_id == query]
     assert "no episode is like that" in complaint("trace", "show", path, "--query", "gone")
     assert "no trace at" in complaint("trace", "show", path.with_name("gone.jsonl"))
+
+
+def test_pairing_is_worth_all_where_two_routers_are_one_and_something_where_they_are_not(tiny_store: Path) -> None:
+    arguments = ("--db", tiny_store, "--trials", 30, "--json")
+    same = json.loads(call("bench", "pairing", "table", "table", *arguments).stdout)
+    assert same["paired_vs_unpaired"] == same["paired_vs_unpaired_worlds"] == 0.0
+    two = json.loads(call("bench", "pairing", "table", "knn", *arguments).stdout)
+    low, high = two["paired_vs_unpaired_interval"]
+    assert 0 < low <= two["paired_vs_unpaired"] <= high < 1
+    assert two["standard_error_paired"] < two["standard_error_unpaired"]
+    assert two["profile"] == "stormy"
+    calm = json.loads(call("bench", "pairing", "always:small", "always:giant", *arguments, "--profile", "calm").stdout)
+    assert calm["paired_vs_unpaired_worlds"] is None, "one answer a cell, no failures: every world is the same"
+    assert calm["paired_vs_unpaired"] > 0

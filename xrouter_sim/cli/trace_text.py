@@ -99,7 +99,7 @@ def _pool(trace: EpisodeTrace, width: int) -> list[str]:
     across = max(1, (width - 6 + 3) // (max(map(len, cells), default=1) + 3))
     down = -(-len(cells) // across)
     rows = ["   ".join(cells[row::down]) for row in range(down)]
-    lines = [("pool  " if number == 0 else " " * 6) + row for number, row in enumerate(rows)]
+    lines = [(("pool  " if number == 0 else " " * 6) + row).rstrip() for number, row in enumerate(rows)]
     away = [offer.model for offer in trace.pool if not offer.on_offer]
     if away:
         lines += wrap(f"not on offer: {', '.join(away)}", width, initial_indent=" " * 6, subsequent_indent=" " * 8)

@@ -118,7 +118,7 @@ def doing(*turns: tuple[list[int], int]) -> Policy:
 )
 def test_a_recorded_live_episode_replayed_in_the_simulator_is_the_same_trace(limits: Limits, own: dict) -> None:
     seen = Counter[str]()
-    for number in range(80):
+    for number in range(50):
         away = () if number % 3 else (MODELS[number % 2],)
         live = engine(Scripted(number), **own)
         trace = run(live.play(anything, query(number), episode=number, penalty=0.5, limits=limits, away=away))

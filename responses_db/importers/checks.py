@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from responses_db.errors import LabError
-from responses_db.importers.sources import shown
+from responses_db.importers.sources import named, shown
 
 CELL = ["dataset", "query_id", "model", "prompt_style", "sample_index"]
 QUERY_FACTS = ["query", "question", "split", "domain", "reference"]
@@ -134,9 +134,9 @@ def _check_keys(rows: pl.DataFrame, source: str) -> None:
 
 
 def _cell(key: dict[str, object]) -> str:
-    text = f"{key['dataset']}/{key['query_id']} × {key['model']}"
+    text = f"{named(key['dataset'])}/{named(key['query_id'])} × {named(key['model'])}"
     plain = key["prompt_style"] == "plain" and key["sample_index"] == 0
-    return text if plain else f"{text} ({key['prompt_style']}, sample {key['sample_index']})"
+    return text if plain else f"{text} ({named(key['prompt_style'])}, sample {key['sample_index']})"
 
 
 def _check_queries(rows: pl.DataFrame, source: str) -> None:
@@ -144,7 +144,7 @@ def _check_queries(rows: pl.DataFrame, source: str) -> None:
     for name in QUERY_FACTS:
         torn = kinds.filter(pl.col(name) > 1)
         if not torn.is_empty():
-            first = f"{torn['dataset'][0]}/{torn['query_id'][0]}"
+            first = f"{named(torn['dataset'][0])}/{named(torn['query_id'][0])}"
             raise LabError(
                 f"{source}: {torn.height} queries have more than one {name}, first {first}: give each its own query_id"
             )

@@ -8,7 +8,7 @@ import polars as pl
 
 from responses_db.errors import LabError
 from responses_db.importers.answers import with_answers
-from responses_db.importers.sources import shown
+from responses_db.importers.sources import named, shown
 from responses_db.store import ResponseStore
 
 GRADER, GRADER_VERSION = "imported", 1
@@ -130,7 +130,7 @@ def _refuse_conflicts(
         if changed.is_empty():
             continue
         first = changed.row(0, named=True)
-        name = " × ".join(str(first[part]) for part in key)
+        name = " × ".join(named(first[part]) for part in key)
         raise LabError(
             f"{store.path}: nothing was imported: {changed.height} rows are there already with another {fact}, "
             f"first {name}: {shown(first[fact + '_stored'])} stored, {shown(first[fact])} new; "

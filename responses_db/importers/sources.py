@@ -125,6 +125,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…" + text[0] * text.startswith(("'", '"'))
 
 
+def named(*parts: object) -> str:
+    """Names out of a file, for an error: each on one line and never a page long."""
+    return ", ".join(" ".join(str(part)[:61].split())[:60] + "…" * (len(str(part)) > 60) for part in parts)
+
+
 def text_lines(content: bytes, name: str) -> IO[str]:
     """The content as lines of text. Raises LabError where it is no UTF-8."""
     try:

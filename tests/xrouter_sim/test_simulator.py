@@ -82,6 +82,17 @@ def test_a_failed_call_is_no_answer_in_the_cache():
     assert np.allclose(episodes.cost[again & (second == Outcome.OK)], 0.0001)
 
 
+def test_a_response_that_was_damaged_on_the_way_must_be_asked_and_paid_again():
+    world = simulator(failing(attempts=1, truncated=0.5), queries=400, samples=1)
+    episodes = begin(world, 400)
+    for _ in range(2):
+        world.step(episodes, act([0], 400))
+    again = (episodes.outcome[:, :2] == [Outcome.TRUNCATED, Outcome.OK]).all(axis=1)
+    assert again.sum() > 50
+    assert np.allclose(episodes.cost[again], 2 * 0.0001)
+    assert not episodes.slot(CACHED)[again, 1].any()
+
+
 def test_a_vote_takes_the_answer_that_most_arms_gave():
     world = simulator(samples=1)
     episodes = begin(world, 60)

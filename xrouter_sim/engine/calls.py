@@ -24,7 +24,7 @@ from xrouter_sim.engine.episodes import (
 )
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.randomness import Purpose, counter
-from xrouter_sim.engine.semantics import BILLED_SHARE, DELIVERED, FROM_STATUS, RETRIED, Outcome
+from xrouter_sim.engine.semantics import BILLED_SHARE, FROM_STATUS, RETRIED, Outcome
 from xrouter_sim.engine.world import LOWEST, LUCK_BITS, QUANTILES, World
 from xrouter_sim.replay import Replay
 
@@ -133,7 +133,6 @@ class Caller:
         self.last_cut = put(np.ascontiguousarray(world.cuts[:, :, -1]).ravel())
         self.latency, self.extra = put(world.latency), world.extra_per_parallel
         self.billed = put(BILLED_SHARE)
-        self.delivered = put(np.isin(np.arange(len(BILLED_SHARE)), DELIVERED))
         self.drifts, self.drops = bool((world.drift != 1).any()), bool(np.isnan(world.price).any())
         self.fails = bool((world.cuts > LOWEST).any()) or self.extra > 0
         self.straggles = bool((world.latency != 1).any())
@@ -188,7 +187,7 @@ class Caller:
         some = xp.narrow(again)[0]
         words = episodes.slot_words(some if isinstance(rows, slice) else rows[some])
         hit = (words != EMPTY) & (field_of(words, ARM) == arm[some])
-        delivered = (hit & xp.take(self.delivered, field_of(words, OUTCOME) * hit)).sum(0)
+        delivered = (hit & (field_of(words, RECORDED) == 1)).sum(0)  # what was damaged on the way must be asked again
         return Repeats(some, delivered, (field_of(words, ATTEMPTS) * hit).sum(0))
 
     def _sample(self, state: Array, cell: Array, repeats: "Repeats | None") -> tuple[Array, Array | None]:

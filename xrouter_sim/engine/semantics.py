@@ -21,7 +21,7 @@ A **call** asks one arm (a model with a prompt style) for one response:
 1. A model that is not on offer is UNAVAILABLE. A call in a turn that begins when the bill has reached the budget, or
    the clock the deadline, is OVER_LIMIT. Both cost nothing, take no time and fill a slot, so that the router sees them.
 2. The n-th call of an arm in an episode asks for its n-th sample (in an order drawn per episode). A sample that was
-   delivered before comes from the cache: free, at once, as it was.
+   delivered before, undamaged, comes from the cache: free, at once, as it was.
 3. Up to `attempts` attempts. Each has an outcome, a price and a time:
 
        outcome        billed        takes                     tried again

@@ -8,7 +8,7 @@ from responses_db import LabError
 from responses_db.importers import IMPORTERS, Choices, import_files
 from tests.responses_db.fuzz_importers import Bench, Failure, Input, damaged_input, fuzz, sound_file
 
-INPUTS = 90
+INPUTS = 45
 
 
 def test_damaged_files_end_in_one_line_or_in_a_whole_import(tmp_path: Path) -> None:

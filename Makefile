@@ -63,7 +63,7 @@ report: $(READY) ## write report.html from the last run
 test: lint ## lint, then run the tests: what CI runs
 	$(BIN)/pytest
 
-fuzz: $(READY) ## 10,000 damaged files for the importers: none may crash one or be imported in part (half an hour)
+fuzz: $(READY) ## 10,000 damaged files for the importers: none may crash one or be imported in part (ten minutes)
 	$(BIN)/python -m tests.responses_db.fuzz_importers 10000
 
 lint: $(READY) ## style (ruff) and types (mypy)

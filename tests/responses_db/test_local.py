@@ -241,7 +241,7 @@ async def asked(body: dict[str, Any], answer: Callable[[dict[str, Any]], web.Res
         runners = [web.ServerRunner(web.Server(upstream))]
         await runners[0].setup()
         await web.TCPSite(runners[0], "127.0.0.1", 0).start()
-        front = LocalServer(f"http://127.0.0.1:{runners[0].addresses[0][1]}", session)
+        front = LocalServer([f"http://127.0.0.1:{runners[0].addresses[0][1]}"], session)
         runners.append(web.ServerRunner(web.Server(front.handle)))
         await runners[1].setup()
         await web.TCPSite(runners[1], "127.0.0.1", 0).start()

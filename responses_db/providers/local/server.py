@@ -1,10 +1,13 @@
 """A model file behind an OpenAI-compatible server on loopback, in a process of its own.
 
 `python -m responses_db.providers.local.server` reads one line of JSON from standard input (path, threads, slots,
-context), starts llama.cpp's server (`xllamacpp`) on a free port, and a small server before it whose port it prints as
+context), starts llama.cpp's server (`xllamacpp`) on free ports, and a small server before it whose port it prints as
 JSON. That one passes requests on; it knows two fields more than others do: `examples` (pairs of question and answer
 that become earlier turns) and `votes` (so many samples, of which the commonest final answer counts).
 It ends when standard input closes.
+
+Each thread is a llama.cpp server of its own, over the same mapped file. Two threads of one server wait for each other
+at every layer: where other programs run, that was ten times slower than one thread.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -26,10 +29,11 @@ CACHE_MIB = 128
 
 
 class LocalServer:
-    """Answers POST /v1/chat/completions by asking llama.cpp's server at `base_url`."""
+    """Answers POST /v1/chat/completions by asking the least busy of llama.cpp's servers at `base_urls`."""
 
-    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
-        self._url, self._session = f"{base_url}/v1/chat/completions", session
+    def __init__(self, base_urls: Sequence[str], session: aiohttp.ClientSession) -> None:
+        self._busy = {f"{base_url}/v1/chat/completions": 0 for base_url in base_urls}
+        self._session = session
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         if request.method != "POST" or not request.path.endswith("/chat/completions"):
@@ -43,8 +47,13 @@ class LocalServer:
         return await self._ask(body) if votes == 1 else await self._vote(body, votes)
 
     async def _ask(self, body: Mapping[str, Any]) -> web.Response:
-        async with self._session.post(self._url, json=body) as answer:
-            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+        url = min(self._busy, key=self._busy.__getitem__)
+        self._busy[url] += 1
+        try:
+            async with self._session.post(url, json=body) as answer:
+                return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+        finally:
+            self._busy[url] -= 1
 
     async def _vote(self, body: Mapping[str, Any], votes: int) -> web.Response:
         """All samples or none: what one cannot have, the vote cannot."""
@@ -66,24 +75,23 @@ def _error(status: int, message: str) -> web.Response:
 
 
 def _llama(start: Mapping[str, Any]) -> Any:
-    """llama.cpp's server, running. RuntimeError when it cannot load the file."""
+    """One of llama.cpp's servers, running on one thread. RuntimeError when it cannot load the file."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = start["path"]
     params.hostnames, params.port = [HOST], 0
-    params.n_parallel, params.n_ctx = start["slots"], start["context"] * start["slots"]
-    for cpu in (params.cpuparams, params.cpuparams_batch):
-        cpu.n_threads = start["threads"]
-        cpu.poll = 0  # threads that wait for work by spinning take the core from each other
+    params.n_parallel = -(-start["slots"] // start["threads"])
+    params.n_ctx = start["context"] * params.n_parallel
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_gpu_layers, params.cache_ram_mib = 0, CACHE_MIB
     params.ui, params.endpoint_slots, params.offline, params.verbosity = False, False, True, 0
     return xllamacpp.Server(params)
 
 
-async def _serve(base_url: str) -> None:
+async def _serve(base_urls: Sequence[str]) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-        server = LocalServer(base_url, session)
+        server = LocalServer(base_urls, session)
         runner = web.ServerRunner(web.Server(server.handle, access_log=None))
         await runner.setup()
         await web.TCPSite(runner, HOST, 0).start()
@@ -99,12 +107,12 @@ async def _serve(base_url: str) -> None:
 def _main() -> None:
     start = json.loads(sys.stdin.readline())
     try:
-        llama = _llama(start)
+        servers = [_llama(start) for _ in range(start["threads"])]
     except Exception as error:  # whatever the library raises
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the harvest, which lets calls under way finish
-    asyncio.run(_serve(llama.listening_address))
+    asyncio.run(_serve([server.listening_address for server in servers]))
     os._exit(0)  # without waiting for answers that nobody takes any more
 
 

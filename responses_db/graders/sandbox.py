@@ -101,6 +101,8 @@ def _bwrap(seccomp_fd: int) -> list[str]:
     assert bwrap is not None
     command = [bwrap, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--setenv", "PYTHONHASHSEED", "0", "--setenv", "OPENBLAS_NUM_THREADS", "1"]
+    # First of all, or it would hide what lies in the real /tmp, such as the environment of a checkout there.
+    command += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
     for folder in SYSTEM:
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]
@@ -111,7 +113,7 @@ def _bwrap(seccomp_fd: int) -> list[str]:
     for device in DEVICES:
         command += ["--dev-bind", device, device]
     command += ["--ro-bind", str(INSIDE), f"/inside/{MODULES.replace('.', '/')}", "--setenv", "PYTHONPATH", "/inside"]
-    command += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    command += ["--remount-ro", "/", "--chdir", "/tmp"]
     return [*command, "--seccomp", str(seccomp_fd), "--"]
 
 

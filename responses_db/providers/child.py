@@ -37,7 +37,8 @@ async def _port(process: Process, start: Mapping[str, Any], what: str, seconds: 
     assert process.stdout is not None
     try:
         process.stdin.write(json.dumps(start).encode() + b"\n")
-        await process.stdin.drain()
+        with suppress(ConnectionError):  # it ended before it read this; what it said counts
+            await process.stdin.drain()
         line = await asyncio.wait_for(process.stdout.readline(), seconds)
         told = json.loads(line) if line else {"error": "it ended without a word"}
         if "error" not in told:

@@ -178,7 +178,7 @@ def test_a_short_fault_trial_finds_nothing_lost_paid_twice_or_overspent() -> Non
     figures = bench("faults", "--calls", 150, "--kills", 2, "--seed", 1)
     names = ("cells_missing", "cells_duplicated", "answers_paid_twice", "overspend_usd", "files_with_key")
     assert [figures[name] for name in names] == [0] * 5
-    assert figures["kills"] == 2
+    assert figures["kills"] in (1, 2), "a quick machine may be done before the second"
     assert figures["outcomes"]["answered"] >= 150
     assert min(figures["outcomes"].get(fault, 0) for fault in ("429", "500", "malformed")) > 0
 

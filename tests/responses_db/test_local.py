@@ -32,15 +32,25 @@ MODEL = Path("data/models/SmolLM2-135M-Instruct.Q4_1.gguf").resolve()
 EXAMPLE = Path("experiments/harvest/local.toml")
 
 
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    """Other tests may have left a process that is kept for the next one, such as the worker of the `math` grader."""
+    KEPT.clear()
+    KEPT.update(children(os.getpid()))
+
+
+KEPT = set[int]()
+
+
 def children(parent: int) -> list[int]:
-    """The processes that a process has started and that still run."""
+    """The processes that a process has started since the test began and that still run."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, owner = (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
         except OSError:
             continue
-        if owner == str(parent) and state != "Z":
+        if owner == str(parent) and state != "Z" and int(folder.name) not in KEPT:
             found.append(int(folder.name))
     return found
 

@@ -17,12 +17,13 @@ from typing import Any
 from responses_db.cache import ResponseCache, cache_key
 from responses_db.cells import Cell
 from responses_db.errors import LabError
+from responses_db.graders import JUDGE
 from responses_db.keeper import Keeper
 from responses_db.providers import PROVIDERS, Provider
 from responses_db.providers.client import ChatClient, Failure, Reply, parse
 from responses_db.query import Query, digest
 from responses_db.recorder import response_row, row_cost
-from responses_db.regrade import JUDGE, Progress, Regraded, Scope, batches, keep, pending, score_row
+from responses_db.regrade import Progress, Regraded, Scope, batches, keep, pending, score_row
 from responses_db.store import ResponseStore
 from responses_db.toml_table import read_toml
 

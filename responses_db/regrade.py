@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from responses_db.errors import LabError
-from responses_db.graders import GRADERS, grade
+from responses_db.graders import GRADERS, JUDGE, grade
 from responses_db.query import Query, query_of
 from responses_db.store import ResponseStore
 
@@ -22,7 +22,6 @@ BATCH = 500
 IMPORTED = "imported"
 """The grader of queries whose scores came with their data."""
 
-JUDGE = "judge"
 
 SCORE_TYPES = {
     "response_id": pl.String,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from responses_db import LabError
 from xrouter_sim.engine.arrays import Array, arrays
@@ -109,11 +108,8 @@ def fitted(name: str, replay: Replay, train: Ints, unit: float, seed: int, run: 
         raise LabError(f"{run} was trained on another store: give that one as --db, or train on this one")
     router.fit(replay, train, unit, facts["config"]["seed"])
     try:
-        with safe_open(run / checkpoint.FILE, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith("best.")]  # noqa: SIM118 - no mapping
-            best = {name.removeprefix("best."): file.get_tensor(name) for name in names}
-        router.network.load_state_dict(best)
-    except (SafetensorError, OSError, RuntimeError) as error:
+        router.network.load_state_dict(checkpoint.best_weights(run))
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise LabError(f"{run / checkpoint.FILE} does not fit this program ({reason}): train anew") from error
     return router

@@ -9,7 +9,7 @@ from responses_db.graders.mathematics import MathGrader
 from responses_db.graders.numeric import NumericGrader
 from responses_db.graders.reasoning_gym import ReasoningGymGrader
 
-__all__ = ["GRADERS", "Grader", "Verdict", "final_answer", "grade"]
+__all__ = ["GRADERS", "JUDGE", "Grader", "Verdict", "final_answer", "grade"]
 
 _ALL: list[Grader] = [
     ExactGrader(),
@@ -20,5 +20,8 @@ _ALL: list[Grader] = [
     CodeGrader(),
     JudgeGrader(),
 ]
+
+JUDGE = JudgeGrader.name
+"""The one grader that cannot grade at once: it must ask a model (see judging.py)."""
 
 GRADERS = {grader.name: grader for grader in _ALL}

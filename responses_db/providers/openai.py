@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from responses_db.providers.base import Endpoint, Model, Price, Provenance
+from responses_db.providers.base import Endpoint, Model, Provenance
 from responses_db.providers.client import read_key
+from responses_db.providers.price import read_price
 from responses_db.query import Query
 from responses_db.toml_table import Table
 
@@ -151,7 +152,7 @@ def _model(table: Table, common: Mapping[str, Any]) -> Model:
     model = Model(
         model_id=table.text("id", name),
         name=name,
-        price=_price(table) if "price" in table.values else None,
+        price=read_price(table.table("price")) if "price" in table.values else None,
         parameters=_parameters(table),
         max_tokens=table.integer("max_tokens", None, least=1, most=2**31 - 1),
         **common,
@@ -159,17 +160,3 @@ def _model(table: Table, common: Mapping[str, Any]) -> Model:
     table.mapping("price", None)
     table.finish()
     return model
-
-
-def _price(table: Table) -> Price:
-    """USD per million tokens, with where the figures are from."""
-    row = table.table("price")
-    price = Price(
-        input_usd_per_mtok=float(row.number("input")),
-        output_usd_per_mtok=float(row.number("output")),
-        cached_input_usd_per_mtok=row.number("cached_input", None),
-        valid_from=row.day("valid_from"),
-        source=row.text("source"),
-    )
-    row.finish()
-    return price

@@ -134,3 +134,20 @@ def test_the_letter_of_a_choice(text: str, letter: str | None) -> None:
 def test_a_choice_without_a_letter_for_reference_cannot_be_graded() -> None:
     with pytest.raises(ValueError, match="no letter"):
         grade(GRADERS["choice"], "Answer: B", query("Paris", "choice"))
+
+
+def test_an_answer_that_the_scorer_stumbles_over_is_wrong_and_a_broken_entry_is_no_grade() -> None:
+    import reasoning_gym
+
+    entry = reasoning_gym.create_dataset("prime_factorization", size=1, seed=0)[0]
+    messages = [{"role": "user", "content": entry["question"]}]
+
+    def asked(entry: dict[str, object]) -> Query:
+        metadata = {"generator": "prime_factorization", "entry": entry}
+        return Query("q", "d", "d", messages, "q", None, "reasoning_gym", "test", metadata)
+
+    grader = GRADERS["reasoning_gym"]
+    assert grade(grader, "Answer: 3 × 3 = 9", asked(entry)).score == 0.0
+    assert grade(grader, f"Answer: {entry['answer']}", asked(entry)).score == 1.0
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the scorer raises: the answer stays ungraded
+        grade(grader, "Answer: 3 × 3 = 9", asked({}))

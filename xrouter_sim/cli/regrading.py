@@ -110,8 +110,8 @@ class _Asked:
 
     def scopes(self, store: "ResponseStore") -> "list[Scope]":
         """What each grader is to grade: the one that was named, or all that queries name, judges left out."""
-        from responses_db.graders import GRADERS
-        from responses_db.regrade import JUDGE, Scope
+        from responses_db.graders import GRADERS, JUDGE
+        from responses_db.regrade import Scope
 
         own = store.frame("SELECT DISTINCT grader FROM queries ORDER BY grader")["grader"].to_list()
         names = [self.name] if self.name else [name for name in own if name in GRADERS and name != JUDGE]

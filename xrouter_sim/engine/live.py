@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from responses_db import LabError
-from responses_db.graders import GRADERS, grade
+from responses_db.graders import GRADERS, JUDGE, grade
 from responses_db.query import Query
 from xrouter_sim.engine.arrays import golden_steps
 from xrouter_sim.engine.live_view import Seen, observation
@@ -40,7 +40,6 @@ from xrouter_sim.reward import reward
 CAME_BACK = (Outcome.OK, Outcome.TRUNCATED, Outcome.REFUSED, Outcome.FAILED)
 """How a call itself can end; what else there is happened on the way."""
 
-GRADED_LATER = ("judge",)
 """Graders that must ask a model: no reward can be paid by them while an episode is played."""
 
 
@@ -142,7 +141,7 @@ class LiveEngine:
         index in the replay that it was fitted on). Raises LabError when the query's answers cannot be graded at once.
         """
         grader = GRADERS.get(query.grader)
-        if grader is None or query.grader in GRADED_LATER:
+        if grader is None or query.grader == JUDGE:
             raise LabError(f"{query.query_id}: grader {query.grader!r} gives no grade at once: no reward can be paid")
         now = _Episode(query, episode, penalty, limits or Limits(), frozenset(away))
         turns: list[tuple[list[int], int, range, float, float]] = []

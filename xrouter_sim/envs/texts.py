@@ -7,13 +7,10 @@ import json
 from typing import Protocol
 
 from responses_db import LabError, ResponseStore
-from responses_db.graders import GRADERS, grade
+from responses_db.graders import GRADERS, JUDGE, grade
 from responses_db.query import Message, Query
 from xrouter_sim.features import response_texts
 from xrouter_sim.replay import Replay
-
-UNGRADEABLE = ("judge",)
-"""Graders that cannot tell a score while an episode is played: they must ask a model."""
 
 QUERIES_SQL = """
 SELECT query_id, dataset, domain, messages, question, reference, grader, split, metadata FROM queries ORDER BY query_id
@@ -78,7 +75,7 @@ class StoreTexts:
 
     def can_grade(self, query: int) -> bool:
         grader = self._queries["grader"][self._row[query]]
-        return grader in GRADERS and grader not in UNGRADEABLE
+        return grader in GRADERS and grader != JUDGE
 
     def grade(self, query: int, text: str) -> float:
         asked = self.query(query)

@@ -50,6 +50,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights that validation chose, by name. Raises LabError when the file cannot be read."""
+    path = folder / FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith("best.")]  # noqa: SIM118 - no mapping
+            return {name.removeprefix("best."): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise LabError(f"{path} is no readable checkpoint ({error}): train anew") from error
+
+
 def restore(trainer: Trainer, folder: Path) -> None:
     """Put a trainer (of the same config and store) into the state that was saved."""
     facts = read_facts(folder)

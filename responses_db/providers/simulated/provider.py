@@ -1,16 +1,12 @@
 """The simulated pool as a provider: it starts the server when there is something to ask, and always stops it."""
 
-import asyncio
-import json
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, replace
 from typing import Any
 
-from responses_db.errors import LabError
 from responses_db.providers.base import Endpoint, Model, Provenance
+from responses_db.providers.child import child_server
 from responses_db.providers.simulated.calibration import chosen_models
 from responses_db.providers.simulated.items import make_item, message_key
 from responses_db.providers.simulated.world import World, facts
@@ -18,7 +14,6 @@ from responses_db.query import Query, digest
 from responses_db.toml_table import Table
 
 SECONDS_TO_START = 30.0
-SECONDS_TO_STOP = 5.0
 
 
 class SimulatedProvider:
@@ -53,13 +48,9 @@ class SimulatedProvider:
         """A running server that knows the prepared queries. LabError when it does not start."""
         table = {key: astuple(self._items[query_id]) for key, query_id in self._keys.items()}
         start = {"seed": self.world.seed, "models": [model.name for model in self.models], "items": table}
-        command = [sys.executable, "-m", "responses_db.providers.simulated.server"]
-        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        try:
-            port = await _port(process, json.dumps(start).encode() + b"\n")
+        module = "responses_db.providers.simulated.server"
+        async with child_server(module, start, "the simulated providers' server", SECONDS_TO_START) as port:
             yield Endpoint(f"http://127.0.0.1:{port}/v1", timeout_s=30.0, retries=2)
-        finally:
-            await _stop(process)
 
 
 def read(table: Table, seed: int) -> SimulatedProvider:
@@ -68,26 +59,3 @@ def read(table: Table, seed: int) -> SimulatedProvider:
     provider = SimulatedProvider(model_ids, seed, table.integer("concurrency", 64, least=1), table.where)
     table.finish()
     return provider
-
-
-async def _port(process: Process, start: bytes) -> int:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(start)
-        await process.stdin.drain()
-        line = await asyncio.wait_for(process.stdout.readline(), SECONDS_TO_START)
-        return int(json.loads(line)["port"])
-    except (OSError, ValueError, TimeoutError) as error:
-        raise LabError(f"the simulated providers' server did not start ({error!r}): run the harvest again") from error
-
-
-async def _stop(process: Process) -> None:
-    """Close its standard input, which ends it; kill it if it lingers."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), SECONDS_TO_STOP)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from responses_db import LabError
-from tests.xrouter_sim.test_simulator import outcome_of
 from tests.xrouter_sim.tiny import tiny_replay
+from tests.xrouter_sim.turns import outcome_of
 from xrouter_sim.engine.episodes import Episodes, Observation
 from xrouter_sim.engine.profile import Client, Failures, Latency, Pools, Profile
 from xrouter_sim.engine.recording import TracedSimulator

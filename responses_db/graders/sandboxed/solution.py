@@ -84,12 +84,17 @@ def main() -> None:
     while True:
         try:
             reply = host.act(order) if "act" in order else {"names": host.run(order["code"])}
+        except MemoryError:
+            reply = OUT_OF_MEMORY  # made before: while the error is at hand, so is what filled the memory
         except (SystemExit, KeyboardInterrupt):
             reply = {"error": ["RuntimeError"], "text": "the solution asked to exit"}
         except BaseException as error:
             reply = {"error": bases(type(error)), "text": _text(error)}
         wire.send(replies, reply)
         order = wire.receive(orders)
+
+
+OUT_OF_MEMORY = {"error": bases(MemoryError), "text": "the solution used up its memory"}
 
 
 def _text(error: BaseException) -> str:

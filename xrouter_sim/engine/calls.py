@@ -265,7 +265,7 @@ class Caller:
 
     def _protocol(self, calls: Calls, bits: Array, word: Array, counts: Array | None) -> Result:
         """Attempt after attempt, with waits between them, for all n calls (or those that count)."""
-        xp, n = self.xp, len(word)
+        xp, n, calls = self.xp, len(word), replace(calls)  # a copy, whose streams go on from attempt to attempt
         result = Result(word + 0, xp.full(n, 0.0), xp.full(n, 0.0), xp.full(n, 0.0), xp.full(n, False))
         trying = xp.full(n, True)
         trying = trying if counts is None else trying & counts
@@ -288,7 +288,7 @@ class Caller:
             xp.put(trying, some, counts, again)
             if xp.is_idle(trying):
                 break
-            calls = replace(calls, state=calls.state + GOLDEN)
+            calls.state = calls.state + GOLDEN
         return result
 
     def _one_attempt(self, calls: Calls, bits: Array, number: int, elapsed: Array) -> Attempt:

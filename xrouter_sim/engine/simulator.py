@@ -16,7 +16,7 @@ from xrouter_sim.engine.semantics import Action, Final, Outcome
 from xrouter_sim.engine.world import PERIODS, compile_world
 from xrouter_sim.replay import Ints, Replay
 
-NO_LIMIT = float("inf")
+NO_LIMIT, CONTINUE = float("inf"), int(Final.CONTINUE)
 
 Fate = dict[str, Array]
 """Fields of Episodes that an episode's number fixes, the number among them."""
@@ -106,8 +106,10 @@ class Simulator:
         """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay."""
         for name, values in ({"query": query, "penalty": penalty} | fate).items():
             getattr(episodes, name)[rows] = values
-        for name in ("turn", "n_slots", "called", "cost", "time", "done"):
-            getattr(episodes, name)[rows] = 0
+        goes_on = self.xp.full(len(episodes), True)
+        goes_on[rows] = False
+        for name in ("turn", "n_slots", "called", "cost", "time", "done"):  # a pass over all is quicker than a scatter
+            setattr(episodes, name, getattr(episodes, name) * goes_on)
 
     def fate(self, key: Array) -> Fate:
         """What the seed and an episode's number fix: its stream, its world and its period."""
@@ -194,21 +196,24 @@ class Simulator:
 
     def _turn(self, episodes: Episodes, calls: Array, final: Array) -> None:
         xp, live = self.xp, ~episodes.done
-        took: Array = 0.0
+        took: Array = None
         if episodes.limited:
             episodes.over = (episodes.cost >= episodes.budget) | (episodes.time >= episodes.deadline)
         for column in range(calls.shape[1]):
             called = live & (calls[:, column] >= 0)
             busy = self._calls_to_same_provider(calls, column) if column and self.caller.extra else None
-            took = xp.maximum(self._call(episodes, calls[:, column], called, busy), took)
+            seconds = self._call(episodes, calls[:, column], called, busy)
+            took = seconds if took is None else xp.maximum(seconds, took)
         if self.direct_arm is not None:
             direct = live & (final == int(Final.DIRECT))
             if not xp.is_idle(direct):
                 own = xp.full(len(episodes), self.direct_arm)
-                took = xp.maximum(self._call(episodes, own, direct, None), took)
-        episodes.time += took
+                seconds = self._call(episodes, own, direct, None)
+                took = seconds if took is None else xp.maximum(seconds, took)
+        if took is not None:
+            episodes.time += took
         episodes.turn += live
-        self._finish(episodes, xp.where(live, final, int(Final.CONTINUE)))
+        self._finish(episodes, (final - CONTINUE) * live + CONTINUE)
 
     def _calls_to_same_provider(self, calls: Array, column: int) -> Array:
         """[B] how many earlier calls of the turn went to the provider of this column's call."""
@@ -258,11 +263,17 @@ class Simulator:
         ends &= (final != int(Final.ADOPT)) | newest_ok | (episodes.turn >= self.profile.client.max_turns)
         rows, mask = xp.narrow(ends)
         final, n_slots = final[rows], episodes.n_slots[rows]
-        adopts = (final == int(Final.ADOPT)) | ((final == int(Final.DIRECT)) & (self.direct_arm is not None))
-        adopts = adopts & newest_ok[rows]
-        chosen = self._voted(episodes, rows, final, xp.where(final >= 0, final, int(Final.NONE)))
-        score = xp.where(adopts, episodes.newest_score[rows], self._score(episodes, rows, chosen, n_slots))
-        chosen = xp.where(adopts, n_slots - 1, xp.where(chosen < n_slots, chosen, int(Final.NONE)))
+        adopts = (final == int(Final.ADOPT)) & newest_ok[rows]
+        if self.direct_arm is not None:
+            adopts |= (final == int(Final.DIRECT)) & newest_ok[rows]
+        chosen = xp.where(adopts, n_slots - 1, int(Final.NONE))
+        score = episodes.newest_score[rows] * adopts
+        picks = (final >= 0) | (final == int(Final.VOTE)) | (final == int(Final.WEIGHTED_VOTE))
+        if not xp.is_idle(picks):
+            picked = self._voted(episodes, rows, final, xp.where(picks, final, int(Final.NONE)))
+            picked = xp.where(picked < n_slots, picked, int(Final.NONE))
+            chosen = xp.where(picks, picked, chosen)
+            score = xp.where(picks, self._score(episodes, rows, picked), score)
         bill = episodes.penalty[rows] * episodes.cost[rows] / self.cost_unit
         xp.put(episodes.done, rows, mask, ends[rows])
         xp.put(episodes.final, rows, mask, chosen)
@@ -270,11 +281,11 @@ class Simulator:
         xp.put(episodes.score, rows, mask, score)
         xp.put(episodes.reward, rows, mask, score * (1.0 - xp.minimum(bill, 1.0)))
 
-    def _score(self, episodes: Episodes, rows: Array, chosen: Array, n_slots: Array) -> Array:
+    def _score(self, episodes: Episodes, rows: Array, chosen: Array) -> Array:
         """[n] the score of the chosen slot's response; 0 where there is none, or it was damaged on the way."""
         xp, nothing = self.xp, self.caller.tables.nothing
         score = xp.to_float(chosen * 0)
-        selects = (chosen >= 0) & (chosen < n_slots)
+        selects = chosen >= 0
         if xp.is_idle(selects):
             return score
         some, counts = xp.narrow(selects)

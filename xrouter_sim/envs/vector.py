@@ -65,7 +65,6 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin with the first episodes. `options`: `first_key`, the number of the first one, in place of a seed."""
         first = first_key(seed, options)
-        self._next = self._env + (first + self.num_envs)
         query, fate, penalty = self._draw(self._env + first)
         self.episodes = self.simulator.reset(query, fate["key"], penalty, **self._limits)
         return self._observe(), {}
@@ -78,9 +77,8 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         reward = episodes.reward * done
         ended = self.xp.nonzero(done)
         infos = {"episode": {"env": ended} | {name: getattr(episodes, name)[ended] for name in ENDED}}
-        key = self._next[ended]
-        self._next[ended] = key + self.num_envs
-        self.simulator.restart(episodes, ended, *self._draw(key))
+        following = infos["episode"]["key"] + self.num_envs
+        self.simulator.restart(episodes, ended, *self._draw(following))
         return self._observe(), reward, done, done & ~done, infos
 
     def _draw(self, key: Array) -> tuple[Array, Fate, Array]:

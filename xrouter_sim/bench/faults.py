@@ -48,6 +48,9 @@ CALL_USD = (INPUT_TOKENS * MICRO_USD["input"] + OUTPUT_TOKENS * MICRO_USD["outpu
 FIRST_BUDGET, WHOLE_BUDGET = 0.4, 2.0
 """Of what all answers cost. The rest of the second is for what was cut off, which counts at the most it can cost."""
 
+LOST_AT_A_KILL = 4 * CONCURRENCY
+"""Answers' worth that a kill may take out of a budget: what is in flight, noted ahead, at the most that it can cost."""
+
 CONFIG = """
 max_tokens = 64
 
@@ -166,8 +169,9 @@ def _write_config(trial: Trial) -> None:
 
 def _harvest_until_whole(trial: Trial) -> None:
     """Run, kill, run again, until every cell has its answer. LabError when a run brings nothing new."""
-    for share in (FIRST_BUDGET, WHOLE_BUDGET):
-        budget = round(share * trial.calls * CALL_USD, 6)
+    lost = LOST_AT_A_KILL * len(trial.moments)
+    for answers in (FIRST_BUDGET * trial.calls, WHOLE_BUDGET * trial.calls + lost):
+        budget = round(answers * CALL_USD, 6)
         while True:
             done = _harvest(trial, budget)
             trial.overspent_usd = max(trial.overspent_usd, _billed_usd(read_ledger(trial.url)) - budget)
@@ -179,6 +183,7 @@ def _harvest_until_whole(trial: Trial) -> None:
                 break
             if not done["asked"]:
                 raise LabError(f"the harvest does not go on: {done}")
+    raise LabError(f"the larger budget is reached, which should be enough: {done}")
 
 
 def _harvest(trial: Trial, budget: float) -> dict[str, object] | None:

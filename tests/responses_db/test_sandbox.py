@@ -13,7 +13,7 @@ from responses_db.query import Query
 
 needs_sandbox = pytest.mark.skipif(sandbox.why_not() is not None, reason=f"no sandbox here: {sandbox.why_not()}")
 
-QUICK = sandbox.Limits(cpu_s=1, wall_s=10.0, memory=512 << 20)
+QUICK = sandbox.Limits(cpu_s=2, wall_s=10.0, memory=512 << 20)
 SQUARE = trial.Tests("assert f(2) == 4\nassert f(-3) == 9", entry_point="f")
 
 

@@ -20,7 +20,7 @@ from xrouter_sim.evaluation import bench
 from xrouter_sim.files import written_whole
 from xrouter_sim.replay import Ints, Replay, cost_unit
 from xrouter_sim.reward import SETTINGS
-from xrouter_sim.routers import BASELINES
+from xrouter_sim.routers import ROUTERS
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Always
 from xrouter_sim.routers.rl import RLRouter
@@ -92,12 +92,12 @@ def make(name: str, replay: Replay) -> Router:
     """An unfitted router by name. Raises LabError on an unknown one."""
     if name == RLRouter.name:
         return RLRouter()
-    if name in BASELINES:
-        return BASELINES[name]()
+    if name in ROUTERS:
+        return ROUTERS[name]()
     if name.startswith("always:") and name.removeprefix("always:") in replay.arm_names:
         arm = name.removeprefix("always:")
         return Always(replay.arm_names.index(arm), arm)
-    known = ", ".join([RLRouter.name, *BASELINES, f"always:{replay.arm_names[0]} …"])
+    known = ", ".join([RLRouter.name, *ROUTERS, f"always:{replay.arm_names[0]} …"])
     raise LabError(f"no router {name!r}: choose one of {known}")
 
 

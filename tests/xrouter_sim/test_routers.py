@@ -9,10 +9,11 @@ from xrouter_sim.engine.profile import Client, Failures, Profile
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.semantics import Outcome
 from xrouter_sim.engine.simulator import Simulator
-from xrouter_sim.evaluation.bench import as_frame, baselines
+from xrouter_sim.evaluation.bench import as_frame
 from xrouter_sim.evaluation.decisions import SCHEMA
+from xrouter_sim.pipeline import make
 from xrouter_sim.replay import cost_unit
-from xrouter_sim.routers import BASELINES
+from xrouter_sim.routers import ROUTERS
 from xrouter_sim.routers.oracle import Oracle
 from xrouter_sim.routers.prior import fit_prior
 from xrouter_sim.routers.rl import RLRouter
@@ -21,27 +22,33 @@ from xrouter_sim.routers.table import Table
 REPLAY = tiny_replay(300)
 TRAIN, TEST = REPLAY.indices("train"), REPLAY.indices("test")
 UNIT = cost_unit(REPLAY, TRAIN)
-ROUTERS = {router.name: router for router in [*baselines(REPLAY), RLRouter()]}
-for _router in ROUTERS.values():
+NAMES = [*(f"always:{arm}" for arm in REPLAY.arm_names), *ROUTERS, RLRouter.name]
+FITTED = {name: make(name, REPLAY) for name in NAMES}
+for _router in FITTED.values():
     _router.fit(REPLAY, TRAIN, UNIT, seed=0)
 
 
 def played(name: str, penalty: float, profile: Profile | None = None):
     world = Simulator(REPLAY, profile or Profile(), 0, UNIT)
-    router = ROUTERS[name]
+    router = FITTED[name]
     if isinstance(router, Oracle):
         router.watch(world)
     return play(router.act, world, TEST, np.arange(len(TEST)), np.full(len(TEST), penalty))
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_router_carries_the_name_it_is_registered_by(name):
+    assert FITTED[name].name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_router_answers_every_query_in_the_calm_world(name):
     episodes = played(name, 1.0)
     assert (episodes.final >= 0).all()
     assert (episodes.n_slots >= 1).all()
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_router_gets_along_with_failures_prices_and_missing_models(name):
     episodes = played(name, 1.0, Profile.load("stormy"))
     assert episodes.done.all()
@@ -49,9 +56,9 @@ def test_every_router_gets_along_with_failures_prices_and_missing_models(name):
     assert (episodes.outcome != Outcome.UNAVAILABLE).all(), "it sees what is on offer"
 
 
-@pytest.mark.parametrize("name", ["rl", *(name for name in BASELINES if name != "oracle")])
+@pytest.mark.parametrize("name", ["rl", *(name for name in ROUTERS if name != "oracle")])
 def test_no_router_sees_a_test_grade(name):
-    router = type(ROUTERS[name])()
+    router = make(name, REPLAY)
     blind = tiny_replay(300)
     blind.score[TEST] = 0.5
     router.fit(blind, TRAIN, UNIT, seed=0)
@@ -61,7 +68,7 @@ def test_no_router_sees_a_test_grade(name):
 
 
 def test_the_oracle_earns_most_and_the_cheapest_costs_least():
-    rewards = {name: played(name, 1.0).reward.mean() for name in ROUTERS}
+    rewards = {name: played(name, 1.0).reward.mean() for name in NAMES}
     assert max(rewards, key=rewards.__getitem__) == "oracle"
     assert played("cheapest", 1.0).cost.max() == pytest.approx(COST[0])
 
@@ -75,7 +82,7 @@ def test_the_table_buys_quality_only_where_it_pays():
 
 
 def test_a_single_shot_router_follows_todays_prices():
-    table = ROUTERS["table"]
+    table = FITTED["table"]
     assert isinstance(table, Table)
     world = Simulator(REPLAY, Profile(), 0, UNIT)
     episodes = world.reset(TEST[:1], np.zeros(1, np.int64), np.zeros(1) + 0.2)

@@ -12,7 +12,7 @@ from xrouter_sim.engine.semantics import Outcome
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import Ints, Replay
-from xrouter_sim.routers import BASELINES
+from xrouter_sim.routers import BASELINES, ROUTERS
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Always
 from xrouter_sim.routers.oracle import Oracle
@@ -27,7 +27,7 @@ ENDINGS = ("select", "vote", "direct", "call", "vote", "none", "none")
 def baselines(replay: Replay) -> list[Router]:
     """What every comparison has: each single arm, and the plain routers, unfitted."""
     singles: list[Router] = [Always(arm, name) for arm, name in enumerate(replay.arm_names)]
-    return singles + [make() for make in BASELINES.values()]
+    return singles + [ROUTERS[name]() for name in BASELINES]
 
 
 def decide(

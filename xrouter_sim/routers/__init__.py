@@ -9,7 +9,7 @@ from xrouter_sim.routers.knn import NearestNeighbour
 from xrouter_sim.routers.oracle import Oracle
 from xrouter_sim.routers.table import Table
 
-BASELINES: dict[str, Callable[[], Router]] = {
+ROUTERS: dict[str, Callable[[], Router]] = {
     "random": Random,
     "cheapest": Cheapest,
     "table": Table,
@@ -17,4 +17,7 @@ BASELINES: dict[str, Callable[[], Router]] = {
     "cascade": Cascade,
     "oracle": Oracle,
 }
-"""Routers by name that need no training in the simulator; `always:ARM` stands beside them for each arm."""
+"""Routers by name that are fitted at once, without the simulator; `rl` and `always:ARM` stand beside them."""
+
+BASELINES = ("random", "cheapest", "table", "knn", "cascade", "oracle")
+"""Names of those that stand in every comparison, beside `always:ARM` for each arm."""

@@ -1,4 +1,4 @@
-"""Cost–quality curves and behaviours of routers: pure functions on NumPy arrays.
+"""Cost–quality curves: hulls, the area under them, frontiers. Pure functions on NumPy arrays.
 
 A router's *points* are its mean cost and mean score over the test queries, one point a setting of its dial.
 Every curve function takes points in the last axis, shape (…, K), in any order, and works on all leading axes at
@@ -6,18 +6,13 @@ once: that is how thousands of bootstrap replicates of a curve are measured in o
 """
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-
-BEHAVIOURS = ("single call", "escalate", "parallel", "direct", "none")
-"""The ways an episode can go; each episode goes exactly one of them (see `behaviour`)."""
-
-TRAITS = ("escalate", "parallel", "select", "vote", "none")
-"""What an episode can have about it; an episode may have several of them, or none (see `traits`)."""
 
 
 def ndch(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
@@ -29,7 +24,7 @@ def ndch(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
     >>> ndch([1.0, 2.0, 3.0, 4.0], [0.2, 0.3, 0.6, 0.5])
     (array([1., 3.]), array([0.2, 0.6]))
     """
-    ends = [(float(x), float(y)) for _, _, x, y in _segments(*_points(cost, score))]
+    ends = [(float(x), float(y)) for _, _, x, y in _segments(*points(cost, score))]
     return np.array([x for x, _ in ends]), np.array([y for _, y in ends])
 
 
@@ -71,76 +66,93 @@ def cost_to_reach(cost: ArrayLike, score: ArrayLike, target: ArrayLike) -> Array
     """
     target = np.asarray(target, dtype=float)
     reached = np.full(np.broadcast_shapes(target.shape, np.shape(cost)[:-1]), np.nan)
-    for x0, y0, x1, y1 in _segments(*_points(cost, score)):
+    for x0, y0, x1, y1 in _segments(*points(cost, score)):
         rise = np.where(y1 > y0, y1 - y0, 1.0)
         at = x0 + np.clip((target - y0) / rise, 0.0, 1.0) * (x1 - x0)
         reached = np.where(np.isnan(reached) & (y1 >= target), at, reached)
     return reached
 
 
-def behaviour(calls: ArrayLike, turns: ArrayLike, final: ArrayLike) -> NDArray[np.int64]:
-    """How each episode went, as an index into BEHAVIOURS: exactly one an episode, the first that holds of
+def zero_router(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
+    """RouterBench's zero router: the NDCH of the single models' points (M,), mixed at random without a look at a query.
 
-    * none: it ended without an answer, whatever was called;
-    * direct: the router answered itself;
-    * parallel: some turn called several models;
-    * escalate: it called in more than one turn, one model a turn;
-    * single call: the rest.
+    What any router must beat. Returns costs and scores of its vertices, as `ndch`; its AIQ is the singles' `aiq`.
 
-    `calls`: number of calls; `turns`: number of turns with a call; `final`: text, as in the decisions file. All (…).
-
-    >>> went = behaviour([1, 2, 3, 0, 1], [1, 2, 2, 0, 1], ["call", "select", "vote", "direct", "none"])
-    >>> [BEHAVIOURS[i] for i in went]
-    ['single call', 'escalate', 'parallel', 'direct', 'none']
+    >>> zero_router([1.0, 2.0, 5.0], [0.5, 0.5, 0.9])
+    (array([1., 5.]), array([0.5, 0.9]))
     """
-    calls, turns, final = np.asarray(calls), np.asarray(turns), np.asarray(final)
-    conditions = [final == "none", final == "direct", calls > turns, turns > 1]
-    order = [BEHAVIOURS.index(name) for name in ("none", "direct", "parallel", "escalate")]
-    return np.select(conditions, order, default=BEHAVIOURS.index("single call")).astype(np.int64)
+    return ndch(cost, score)
 
 
-def traits(calls: ArrayLike, turns: ArrayLike, final: ArrayLike) -> dict[str, NDArray[np.bool_]]:
-    """What each episode has about it, one boolean array (…) for each of TRAITS; they may overlap.
+def pareto_front(cost: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the points (…, K) no other one dominates: none is as cheap and as good, and cheaper or better.
 
-    escalate: calls in more than one turn; parallel: a turn with several calls; select: an earlier response was chosen
-    as final; vote: the final answer was made from several; none: no answer. Arguments as in `behaviour`.
+    Equal points are on the front together.
 
-    >>> {k: v.tolist() for k, v in traits([3], [2], ["vote"]).items() if v.any()}
-    {'escalate': [True], 'parallel': [True], 'vote': [True]}
+    >>> pareto_front([1.0, 2.0, 3.0, 3.0], [0.2, 0.6, 0.5, 0.7]).tolist()
+    [True, True, False, True]
     """
-    calls, turns, final = np.asarray(calls), np.asarray(turns), np.asarray(final)
-    return {
-        "escalate": turns > 1,
-        "parallel": calls > turns,
-        "select": final == "select",
-        "vote": final == "vote",
-        "none": final == "none",
-    }
+    x, y = points(cost, score)
+    order = np.lexsort((-y, x), axis=-1)
+    x, y = (np.take_along_axis(values, order, axis=-1) for values in (x, y))
+    before = np.maximum.accumulate(np.concatenate([np.full_like(y[..., :1], -np.inf), y[..., :-1]], axis=-1), axis=-1)
+    leads = y > before
+    place = np.maximum.accumulate(np.where(leads, np.arange(y.shape[-1]), 0), axis=-1)
+    same = [np.take_along_axis(values, place, axis=-1) == values for values in (x, y)]
+    front = np.empty(leads.shape, dtype=bool)
+    np.put_along_axis(front, order, leads | (same[0] & same[1]), axis=-1)
+    return front
 
 
-def shares(groups: ArrayLike, names: ArrayLike, amounts: ArrayLike) -> dict[str, dict[str, float]]:
-    """Each name's share of its group's amounts, in [0, 1], adding up to 1 in every group with a positive sum.
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front of all methods compared, in each replicate (…), ready to measure distances to."""
 
-    For model shares by domain: `groups` the calls' domains, `names` their models, `amounts` ones (share of calls) or
-    USD (share of cost); all (N,). A group whose amounts add up to nothing has only zeros.
+    cost: Array  # (…, F) scaled to [0, 1]; inf where a point is not on this replicate's front
+    score: Array
+    low: tuple[Array, Array]  # (…, 1) least cost and score of all points
+    span: tuple[Array, Array]  # (…, 1) greatest minus least, 1 where that is 0
 
-    >>> shares(["math", "math", "code"], ["a", "b", "a"], [3.0, 1.0, 2.0])
-    {'code': {'a': 1.0, 'b': 0.0}, 'math': {'a': 0.75, 'b': 0.25}}
-    """
-    rows, row = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    columns, column = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    table = np.zeros((len(rows), len(columns)))
-    np.add.at(table, (row, column), np.asarray(amounts, dtype=float))
-    sums = table.sum(axis=1, keepdims=True)
-    parts = (table / np.where(sums > 0, sums, 1.0)).tolist()
-    models = [str(name) for name in columns]
-    return {str(group): dict(zip(models, line, strict=True)) for group, line in zip(rows, parts, strict=True)}
+    @classmethod
+    def of(cls, cost: ArrayLike, score: ArrayLike) -> Self:
+        """The front of the points (…, K) of all methods and single models."""
+        axes, on = points(cost, score), pareto_front(cost, score)
+        ever = on.any(axis=tuple(range(on.ndim - 1)))
+        low = [axis.min(axis=-1, keepdims=True) for axis in axes]
+        span = [axis.max(axis=-1, keepdims=True) - least for axis, least in zip(axes, low, strict=True)]
+        span = [np.where(width > 0, width, 1.0) for width in span]
+        x, y = ((axis - least) / width for axis, least, width in zip(axes, low, span, strict=True))
+        x, y = (np.where(on, axis, np.inf)[..., ever] for axis in (x, y))
+        return cls(x, y, (low[0], low[1]), (span[0], span[1]))
+
+    def distance(self, cost: ArrayLike, score: ArrayLike) -> Array:
+        """LLMRouterBench's ParetoDist: the mean distance of a router's points (…, K) to the nearest one of the front.
+
+        0 for a router all of whose settings are on the front. The paper gives it in words; here both axes are scaled to
+        [0, 1] over all points compared, so that neither the currency nor the unit of the score matters.
+
+        >>> front = Front.of([1.0, 3.0, 5.0], [0.2, 0.6, 0.6])
+        >>> float(front.distance([1.0, 5.0], [0.2, 0.6]))  # on it; half the range of costs away
+        0.25
+        """
+        x, y = points(cost, score)
+        x, y = ((axis - low) / span for axis, low, span in zip((x, y), self.low, self.span, strict=True))
+        total = np.zeros(x.shape[:-1])
+        for setting in range(x.shape[-1]):
+            apart = (x[..., setting, None] - self.cost) ** 2
+            gap = (y[..., setting, None] - self.score) ** 2
+            total = total + np.sqrt((apart + gap).min(axis=-1))
+        mean: Array = total / x.shape[-1]
+        return mean
 
 
-def _points(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
+def points(cost: ArrayLike, score: ArrayLike) -> tuple[Array, Array]:
+    """Points as two arrays of one shape. Raises ValueError when there are none, or one lacks cost or score (nan)."""
     x, y = np.broadcast_arrays(np.asarray(cost, dtype=float), np.asarray(score, dtype=float))
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError("a curve needs at least one point")
+    if np.isnan(x).any() or np.isnan(y).any():
+        raise ValueError("a point of a curve lacks its cost or its score: a missing price is an error, not a zero")
     return x, y
 
 
@@ -170,7 +182,7 @@ def _segments(cost: Array, score: Array) -> Iterator[tuple[Any, Any, Any, Any]]:
 def _area(cost: ArrayLike, score: ArrayLike, low: Array, high: Array) -> Array:
     """Area under the NDCH over [low, high], flat beyond its last point, nothing below its first."""
     area: Array = np.zeros(np.broadcast_shapes(low.shape, high.shape, np.shape(cost)[:-1]))
-    for x0, y0, x1, y1 in _segments(*_points(cost, score)):
+    for x0, y0, x1, y1 in _segments(*points(cost, score)):
         left, right = np.clip(x0, low, high), np.clip(x1, low, high)
         width = np.where(x1 > x0, x1 - x0, 1.0)
         middle = y0 + (y1 - y0) * np.clip(((left + right) / 2 - x0) / width, 0.0, 1.0)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from responses_db import LabError, ResponseStore
+from xrouter_sim.costs import PLACEHOLDER_USD, Costs
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -77,18 +78,20 @@ class _Axes:
     gaps: bool  # whether some cell's sample indices are other than 0, 1, 2, …
 
 
-def load_arrays(path: str | Path) -> dict[str, Any]:
+def load_arrays(path: str | Path, costs: Costs | None = None) -> dict[str, Any]:
     """The fields of a `Replay`, by name. Queries that lack an answer of some arm are left out and counted.
 
-    Raises LabError when nothing is left, a response has no grade, or a price is unknown.
+    Raises LabError when nothing is left, a response has no grade, or a price is unknown and `costs` does not say what
+    to do then.
     """
+    costs = costs or Costs()
     with ResponseStore(path) as store, TemporaryDirectory(prefix="xrouter-sim-") as spill:
         _limit_memory(store, spill)
         for statement in CODES_SQL.split(";"):
             store.con.execute(statement)
         arms = store.frame("SELECT model_id, prompt_style FROM arm_code ORDER BY arm")
         axes = _axes(store, arms.height)
-        arrays = _arrays(store, axes)
+        arrays = _arrays(store, axes, _Unpriced(costs, arms["model_id"].to_list()))
         queries = store.frame("SELECT query_id, question, domain, split FROM queries ORDER BY query_id")
         facts = _facts(store, path)
     whole = queries.filter(pl.Series(axes.row >= 0))
@@ -101,7 +104,7 @@ def load_arrays(path: str | Path) -> dict[str, Any]:
         "prompt_styles": arms["prompt_style"].unique().sort().to_list(),
         "samples": axes.samples,
         **arrays,
-        "store": facts | {"left_out": queries.height - whole.height},
+        "store": facts | {"left_out": queries.height - whole.height, "costs": costs.facts()},
     }
 
 
@@ -139,7 +142,39 @@ def _axes(store: ResponseStore, arms: int) -> _Axes:
     return _Axes(row, samples[whole], gaps)
 
 
-def _arrays(store: ResponseStore, axes: _Axes) -> Arrays:
+class _Unpriced:
+    """Responses whose cost is unknown, as they come by: filled in where `costs` says how, remembered where not."""
+
+    def __init__(self, costs: Costs, models: list[str]) -> None:
+        """`models` [A] of each arm."""
+        self.costs, self.models = costs, models
+        self.stated = np.array([costs.nominal.get(model, np.nan) for model in models])
+        self.met = np.zeros(len(models), np.bool_)
+
+    def filled(self, batch: pl.DataFrame) -> pl.DataFrame:
+        if self.costs.accuracy_only:
+            return batch.with_columns(cost_usd=pl.lit(PLACEHOLDER_USD))
+        unknown = batch["unpriced"].to_numpy()
+        if not unknown.any():
+            return batch
+        arm = batch["arm"].to_numpy()
+        self.met[arm[unknown]] = True
+        return batch.with_columns(cost_usd=pl.Series(np.where(unknown, self.stated[arm], batch["cost_usd"].to_numpy())))
+
+    def check(self, store: ResponseStore) -> None:
+        """Raises LabError when a cost stays unknown, or one is stated that nobody asked for."""
+        if (self.met & np.isnan(self.stated)).any():
+            raise LabError(_why_unpriced(store, list(self.costs.nominal)))
+        needed = {model for model, met in zip(self.models, self.met, strict=True) if met}
+        for model in self.costs.nominal:
+            if model not in self.models:
+                known = ", ".join(sorted(set(self.models)))
+                raise LabError(f"--nominal-cost {model}: no such model in {store.path} (it has {known})")
+            if model not in needed:
+                raise LabError(f"--nominal-cost {model}: {store.path} knows what it cost; leave the option out")
+
+
+def _arrays(store: ResponseStore, axes: _Axes, unpriced: _Unpriced) -> Arrays:
     """The arrays [Q, A, K] of a replay. Raises LabError for what cannot be played back, then for having no queries."""
     shape = (*axes.samples.shape, int(axes.samples.max(initial=1)))
     arrays: Arrays = {
@@ -154,18 +189,15 @@ def _arrays(store: ResponseStore, axes: _Axes) -> Arrays:
     targets = arrays | {name: evidence[..., place] for place, name in enumerate(EVIDENCE)}
     sample = SAMPLE_SQL if axes.gaps else "sample_index"
     came = graded = 0
-    unpriced = False
     for batch in store.batches(ANSWERED_SQL.format(sample=sample)):
         came += int((batch["status"] != FAILED).sum())
-        unpriced |= bool(batch["unpriced"].any())
-        _fill(targets, batch, axes.row)
+        _fill(targets, unpriced.filled(batch), axes.row)
     for batch in store.batches(GRADED_SQL.format(sample=sample)):
         graded += int(batch["came"].sum())
         _fill(targets, batch, axes.row)
     if graded < came:
         raise LabError(_why_ungraded(store))
-    if unpriced:
-        raise LabError(_why_unpriced(store))
+    unpriced.check(store)
     if not shape[0]:
         raise LabError(
             f"{store.path}: no query has an answer of every model and prompt style; see `xrouter-sim store info`"
@@ -209,14 +241,17 @@ def _why_ungraded(store: ResponseStore) -> str:
     return f"{store.path}: {count} responses have no grade, first {first}: grade them"
 
 
-def _why_unpriced(store: ResponseStore) -> str:
+def _why_unpriced(store: ResponseStore, stated: list[str]) -> str:
     sql = """
     SELECT model_id, count(*) AS n, bool_or(input_tokens IS NULL OR output_tokens IS NULL) AS unknown
     FROM graded WHERE cost_usd IS NULL AND status <> 'failed' GROUP BY 1 ORDER BY 1
     """
-    found = store.frame(sql)
+    found = store.frame(sql).filter(~pl.col("model_id").is_in(stated))
     models = ", ".join(found["model_id"].head(4)) + (" …" if found.height > 4 else "")
     cure = f"add price cards with `xrouter-sim import prices FILE.toml --db {store.path}`"
     if found["unknown"].any():
         cure = "their tokens are unknown too, so import them again with a cost_usd or with token counts"
-    return f"{store.path}: cost unknown for {models} ({found['n'].sum()} responses): {cure}"
+    return (
+        f"{store.path}: cost unknown for {models} ({found['n'].sum()} responses): {cure}; or leave costs out with "
+        "--accuracy-only, or state one with --nominal-cost MODEL=USD"
+    )

@@ -8,26 +8,47 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import torch
 
 from responses_db import LabError
 from responses_db.store import versions
+from xrouter_sim.costs import Costs
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.evaluation import bench
 from xrouter_sim.files import written_whole
 from xrouter_sim.replay import Ints, Replay, cost_unit
-from xrouter_sim.reward import SETTINGS
 from xrouter_sim.routers import ROUTERS
 from xrouter_sim.routers.base import Router
+from xrouter_sim.routers.blind import PriceBlind
 from xrouter_sim.routers.fixed import Always
 from xrouter_sim.routers.rl import RLRouter
 from xrouter_sim.training import checkpoint
 from xrouter_sim.training.rl import Config, Trainer, config_as_dict, config_from
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What routers that are compared have in common."""
+
+    replay: Replay
+    train: Ints
+    test: Ints
+    unit: float
+    """Of cost, in USD; a placeholder where costs are left out."""
+    settings: tuple[float, ...]
+    """λ to evaluate at."""
+
+    @classmethod
+    def load(cls, db: Path, costs: Costs) -> Self:
+        """Read a store once for all routers. Raises LabError when it cannot be used."""
+        replay = Replay.load(db, costs)
+        train, test = replay.indices("train"), replay.indices("test")
+        return cls(replay, train, test, cost_unit(replay, train), costs.settings)
 
 
 @dataclass
@@ -45,47 +66,75 @@ class Task:
     after_update: Callable[[Trainer], bool] = field(default=lambda trainer: False)
     """Called after each update of the RL router; true stops the training there, to be resumed."""
     say: Say = field(default=lambda line: None)
+    costs: Costs = field(default_factory=Costs)
+    profiles: tuple[str, ...] = bench.ROBUSTNESS_PROFILES
+    """Worlds beside the calm one, for the file on robustness."""
+    robustness_settings: tuple[float, ...] = bench.ROBUSTNESS_SETTINGS
+    twins: bool = False
+    """Whether price-blind twins are put beside the routers in those worlds."""
+    also: Callable[[Router], dict[str, Any]] = field(default=lambda router: {})
+    """Called when the decisions are written; what it returns goes into the manifest."""
+
+
+@dataclass
+class Ready:
+    """A router that is fitted and trained, and what that took."""
+
+    router: Router
+    seconds: float
+    curve: list[dict[str, Any]] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def run(task: Task) -> bool:
-    """Train, evaluate and write the folder. Returns False when training was stopped before its end.
+    """Train, evaluate beside the baselines and write the folder. Returns False when training was stopped early.
 
     Raises LabError when the store cannot be used, the router's name is unknown, or the folder holds something else.
     """
-    torch.set_num_threads(1)  # threads on shared cores cost more than they bring, and change the last bits
-    started = datetime.now(UTC)
     task.say(f"reading {task.db}")
-    replay = Replay.load(task.db)
-    train, test = replay.indices("train"), replay.indices("test")
-    unit = cost_unit(replay, train)
-    router = make(task.router, replay)
-    _check_folder(task, router)
+    ground, started = Ground.load(task.db, task.costs), datetime.now(UTC)
+    router = make(task.router, ground.replay)
+    check_folder(task, router)
+    others = [other for other in bench.baselines(ground.replay) if other.name != router.name]
+    task.say(f"fitting {router.name} and {len(others)} baselines on {len(ground.train)} training queries")
+    for other in others:
+        other.fit(ground.replay, ground.train, ground.unit, task.config.seed)
+    ready = prepare(task, ground, router)
+    if ready is None:
+        return False
+    write(task, ground, ready, others, started)
+    return True
+
+
+def prepare(task: Task, ground: Ground, router: Router) -> Ready | None:
+    """Fit a router, and train it where it is one to train; None when training was stopped before its end."""
+    torch.set_num_threads(1)  # threads on shared cores cost more than they bring, and change the last bits
     clock = time.perf_counter()
-    others = [other for other in bench.baselines(replay) if other.name != router.name]
-    task.say(f"fitting {router.name} and {len(others)} baselines on {len(train)} training queries")
-    for each in (router, *others):
-        each.fit(replay, train, unit, task.config.seed)
-    curve, training = None, {}
-    if isinstance(router, RLRouter):
-        trainer = Trainer(router, replay, train, unit, task.config)
-        if not _train(task, trainer, str(replay.store["content_hash"])):
-            return False
-        curve = trainer.curve
-        training = {"chosen_update": trainer.best_update, "validation_reward": trainer.best_reward}
-    seconds = {"train": time.perf_counter() - clock}
+    router.fit(ground.replay, ground.train, ground.unit, task.config.seed)
+    if not isinstance(router, RLRouter):
+        return Ready(router, time.perf_counter() - clock)
+    trainer = Trainer(router, ground.replay, ground.train, ground.unit, task.config)
+    if not _train(task, trainer, str(ground.replay.store["content_hash"])):
+        return None
+    training = {"chosen_update": trainer.best_update, "validation_reward": trainer.best_reward}
+    return Ready(router, time.perf_counter() - clock, trainer.curve, training)
+
+
+def write(task: Task, ground: Ground, ready: Ready, others: list[Router], started: datetime) -> None:
+    """Play the test queries and write the run's folder, the manifest last: without it a folder is no run."""
     clock = time.perf_counter()
-    task.say(f"playing {len(test)} test queries at {len(SETTINGS)} λ with {1 + len(others)} routers")
-    # The manifest goes first and comes last: without it a folder is no run, so old and new files never mix.
-    for name in ("manifest.json", "training.parquet"):
+    task.say(f"playing {len(ground.test)} test queries at {len(ground.settings)} λ with {1 + len(others)} routers")
+    for name in ("manifest.json", "training.parquet"):  # so that old and new files never mix
         (task.out / name).unlink(missing_ok=True)
-    _write_decisions(task, [router, *others], replay, test, unit)
-    if curve is not None:
-        _write_parquet(pl.DataFrame(curve, infer_schema_length=None), task.out / "training.parquet")
-    seconds["evaluate"] = time.perf_counter() - clock
-    manifest = _manifest(task, replay, [router, *others], unit, started, seconds) | {"training": training}
+    routers = [ready.router, *others]
+    _write_decisions(task, ground, routers)
+    if ready.curve is not None:
+        write_parquet(pl.DataFrame(ready.curve, infer_schema_length=None), task.out / "training.parquet")
+    seconds = {"train": ready.seconds, "evaluate": time.perf_counter() - clock}
+    manifest = _manifest(task, ground, routers, started, seconds) | {"training": ready.training}
+    manifest |= task.also(ready.router)
     with written_whole(task.out / "manifest.json") as fresh:
         fresh.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    return True
 
 
 def make(name: str, replay: Replay) -> Router:
@@ -101,8 +150,8 @@ def make(name: str, replay: Replay) -> Router:
     raise LabError(f"no router {name!r}: choose one of {known}")
 
 
-def _check_folder(task: Task, router: Router) -> None:
-    """Refuse to lose an unfinished training, or to resume what is another one."""
+def check_folder(task: Task, router: Router) -> None:
+    """Make the folder. Raises LabError rather than lose an unfinished training."""
     if (
         (task.out / checkpoint.FILE).exists()
         and isinstance(router, RLRouter)
@@ -142,21 +191,27 @@ def _train(task: Task, trainer: Trainer, store_hash: str) -> bool:
     return finished
 
 
-def _write_decisions(task: Task, routers: list[Router], replay: Replay, test: Ints, unit: float) -> None:
-    seed = task.config.seed
-    calm = bench.decide(routers, replay, test, Profile(), SETTINGS, seed, unit, task.batch_size)
-    _write_parquet(calm, task.out / "decisions.parquet")
-    frames = []
-    for name in bench.ROBUSTNESS_PROFILES:
-        profile = Profile.load(name)
-        frame = bench.decide(routers, replay, test, profile, bench.ROBUSTNESS_SETTINGS, seed, unit, task.batch_size)
-        frames.append(frame.with_columns(profile=pl.lit(name)))
-    _write_parquet(pl.concat(frames), task.out / "robustness.parquet")
+def _write_decisions(task: Task, ground: Ground, routers: list[Router]) -> None:
+    def played(routers: list[Router], world: Profile, settings: tuple[float, ...]) -> pl.DataFrame:
+        seed, unit = task.config.seed, ground.unit
+        return bench.decide(routers, ground.replay, ground.test, world, settings, seed, unit, task.batch_size)
+
+    write_parquet(played(routers, Profile(), ground.settings), task.out / "decisions.parquet")
+    beside: list[Router] = [PriceBlind(router) for router in routers if "prices" in router.reads] if task.twins else []
+    settings = tuple(at for at in task.robustness_settings if at in ground.settings) or ground.settings
+    frames = [
+        played([*routers, *beside], bench.world_of(ground.replay, name), settings).with_columns(profile=pl.lit(name))
+        for name in task.profiles
+    ]
+    (task.out / "robustness.parquet").unlink(missing_ok=True)
+    if frames:
+        write_parquet(pl.concat(frames), task.out / "robustness.parquet")
 
 
 def _manifest(
-    task: Task, replay: Replay, routers: list[Router], unit: float, started: datetime, seconds: dict[str, float]
+    task: Task, ground: Ground, routers: list[Router], started: datetime, seconds: dict[str, float]
 ) -> dict[str, Any]:
+    replay, worlds = ground.replay, {name: bench.world_of(ground.replay, name) for name in task.profiles}
     splits = {split: len(replay.indices(split)) for split in sorted(set(replay.splits.tolist()))}
     return {
         "name": task.out.resolve().name,
@@ -165,11 +220,11 @@ def _manifest(
         "config": config_as_dict(task.config) if task.router == RLRouter.name else {"seed": task.config.seed},
         "seed": task.config.seed,
         "store": replay.store | {"queries": splits, "models": replay.model_ids, "prompt_styles": replay.prompt_styles},
-        "cost_unit_usd": unit,
-        "settings": list(SETTINGS),
+        "cost_unit_usd": ground.unit if replay.priced else None,
+        "settings": list(ground.settings),
         "features": {"query": "TF-IDF and truncated SVD of the question, lexical counts (no language model)"},
         "profile": Profile().as_dict(),
-        "robustness_profiles": {name: Profile.load(name).as_dict() for name in bench.ROBUSTNESS_PROFILES},
+        "robustness_profiles": {name: world.as_dict() for name, world in worlds.items()},
         "versions": versions(),
         "started_at": started.isoformat(timespec="seconds"),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
@@ -178,6 +233,7 @@ def _manifest(
     }
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table; a kill at any moment leaves the old file or the new one."""
     with written_whole(path) as fresh:
         frame.write_parquet(fresh, compression="zstd")

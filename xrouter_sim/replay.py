@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from responses_db import LabError
+from xrouter_sim.costs import Costs
 from xrouter_sim.loading import EVIDENCE as EVIDENCE
 from xrouter_sim.loading import STATUSES as STATUSES
 from xrouter_sim.loading import load_arrays
@@ -44,12 +45,18 @@ class Replay:
     memo: dict[object, Floats] = field(default_factory=dict, compare=False, repr=False)  # what several routers compute
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, costs: Costs | None = None) -> Self:
         """Read a store. Queries that lack an answer of some arm are left out and counted in `store["left_out"]`.
 
-        Raises LabError when nothing is left, a response has no grade, or a price is unknown.
+        `costs` says what to do where a price is unknown. Raises LabError when nothing is left, a response has no grade,
+        or a price is unknown and `costs` does not say.
         """
-        return cls(**load_arrays(path))
+        return cls(**load_arrays(path, costs))
+
+    @property
+    def priced(self) -> bool:
+        """Whether costs mean anything. Where not, `cost_usd` holds a placeholder, and no figure of cost may be told."""
+        return bool(self.store.get("costs", {}).get("kind") != "none")
 
     @property
     def arms(self) -> int:
@@ -103,7 +110,10 @@ class Replay:
 
 
 def cost_unit(replay: Replay, queries: Ints) -> float:
-    """The unit of cost in the reward, in USD: the 95th percentile of what the dearest arm costs on these queries."""
+    """The unit of cost in the reward, in USD: the 95th percentile of what the dearest arm costs on these queries.
+
+    Under `Costs(accuracy_only=True)` it is the placeholder, and not to be told.
+    """
     cost = replay.mean_cost[queries]
     unit = float(np.quantile(cost[:, cost.mean(axis=0).argmax()], 0.95))
     if unit <= 0:

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from responses_db import LabError
+from xrouter_sim.costs import Costs
 from xrouter_sim.engine.arrays import Array, arrays
 from xrouter_sim.engine.episodes import ATTEMPTS, CACHED, EMPTY, OUTCOME, TURN, Episodes, Observation, field_of
 from xrouter_sim.engine.profile import Profile
@@ -17,6 +18,7 @@ from xrouter_sim.engine.rollout import BLOCK, play
 from xrouter_sim.engine.semantics import Action, Outcome
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.engine.trace import EpisodeTrace, action_words
+from xrouter_sim.evaluation.bench import world_of
 from xrouter_sim.evaluation.statistics import Bootstrap, figure
 from xrouter_sim.pipeline import make
 from xrouter_sim.replay import Floats, Ints, Replay, cost_unit
@@ -46,6 +48,13 @@ class Setting:
     backend: str
     traces: int
     """How many of the first episodes to trace."""
+    costs: Costs = field(default_factory=Costs)
+
+    def __post_init__(self) -> None:
+        if self.costs.accuracy_only and self.penalty > 0:
+            raise LabError(f"--accuracy-only leaves costs out, so --penalty {self.penalty:g} has nothing to weigh")
+        if self.costs.accuracy_only and self.traces:
+            raise LabError("a trace tells bills, and --accuracy-only has none: leave out --trace or state costs")
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,11 @@ class Outcomes:
 
 def simulate(setting: Setting, say: Say) -> Outcomes:
     """Fit the router on the training queries and play it. Raises LabError for what the user can mend."""
-    profile, xp = Profile.load(setting.profile), arrays(setting.backend)
+    Profile.load(setting.profile)  # a wrong name is said before a store is read
+    xp = arrays(setting.backend)
     say(f"reading {setting.db}")
-    replay = Replay.load(setting.db)
+    replay = Replay.load(setting.db, setting.costs)
+    profile = world_of(replay, setting.profile)
     train, queries = replay.indices("train"), replay.indices(setting.split)
     unit = cost_unit(replay, train)
     say(f"fitting {setting.router} on {len(train):,} training queries")
@@ -75,13 +86,14 @@ def simulate(setting: Setting, say: Say) -> Outcomes:
         "db": str(setting.db),
         "content_hash": replay.store["content_hash"],
         "provenance": replay.store["provenance"],
+        "costs": setting.costs.facts(),
         "split": setting.split,
         "queries": min(count, len(queries)),
         "profile": profile.name,
         "profile_settings": profile.as_dict(),
         "seed": setting.seed,
         "penalty": setting.penalty,
-        "cost_unit_usd": unit,
+        "cost_unit_usd": unit if replay.priced else None,
         "backend": on_backend.xp.name,
     }
     traces = []
@@ -185,7 +197,7 @@ def figures_of(episodes: Episodes, simulator: Simulator) -> dict[str, Any]:
         "episodes": len(episodes),
         "accuracy": mean(episodes.score),
         "reward": mean(episodes.reward),
-        "usd_per_1k": mean(1000.0 * episodes.cost),
+        "usd_per_1k": mean(1000.0 * episodes.cost) if replay.priced else None,
         "seconds": _quantiles(episodes.time),
         "latency_known": bool(np.isfinite(latency).all()),
         "calls_per_episode": mean(filled.sum(axis=1).astype(np.float64)),

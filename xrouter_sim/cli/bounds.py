@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xrouter_sim.cli.options import DB, JSON
+from xrouter_sim.cli.options import DB, JSON, costs_options, stated_costs
 
 if TYPE_CHECKING:
     from xrouter_sim.bounds import Bound, Dice
@@ -20,17 +20,26 @@ if TYPE_CHECKING:
     "--penalty",
     "-p",
     type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
     metavar="λ",
-    help="Cost penalty. 0 is the lexicographic objective: the best score, then the least cost.",
+    help="Cost penalty. 0 is the lexicographic objective: the best score, then the least cost. [default: 1, and 0 "
+    "where costs are left out]",
 )
 @click.option(
     "--unit", type=click.FloatRange(min=0, min_open=True), help="Unit of cost in USD. [default: as in training]"
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@costs_options
 @JSON
-def bounds(db: Path, split: str, penalty: float, unit: float | None, seed: int, as_json: bool) -> None:
+def bounds(
+    db: Path,
+    split: str,
+    penalty: float | None,
+    unit: float | None,
+    seed: int,
+    accuracy_only: bool,
+    nominal_cost: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Show what a router could win at best: one line for each thing it might know.
 
     The reward is score · (1 − λ · cost / unit), at least 0; the unit is the 95th percentile of the dearest arm's cost
@@ -41,6 +50,7 @@ def bounds(db: Path, split: str, penalty: float, unit: float | None, seed: int, 
     Examples:
       xrouter-sim bounds --db data/responses.duckdb
       xrouter-sim bounds --db data/responses.duckdb --split all --penalty 0.5 --json
+      xrouter-sim bounds --db data/routerdc.duckdb --accuracy-only
     """
     import numpy as np
 
@@ -48,7 +58,9 @@ def bounds(db: Path, split: str, penalty: float, unit: float | None, seed: int, 
     from xrouter_sim.evaluation.statistics import Bootstrap, figure
     from xrouter_sim.replay import Replay, cost_unit
 
-    replay = Replay.load(db)
+    costs = stated_costs(accuracy_only, nominal_cost)
+    penalty = _penalty(penalty, unit, accuracy_only)
+    replay = Replay.load(db, costs)
     queries = np.arange(len(replay.query_ids)) if split == "all" else replay.indices(split)
     fitted_on = replay.indices("train") if "train" in replay.splits else np.arange(len(replay.query_ids))
     unit = unit or cost_unit(replay, fitted_on)
@@ -57,25 +69,35 @@ def bounds(db: Path, split: str, penalty: float, unit: float | None, seed: int, 
 
     def figures(bound: "Bound") -> dict[str, Any]:
         gain = figure(sampled.means(bound.reward - fixed.reward))
-        return _figures(bound, gain, figure(sampled.means(bound.reward)))
+        return _figures(bound, gain, figure(sampled.means(bound.reward)), replay.priced)
 
     hull, tables = zero_router(cells), dice(cells, penalty, unit)
     facts = {
         "db": str(db),
         "content_hash": replay.store["content_hash"],
+        "costs": costs.facts(),
         "split": split,
         "queries": len(queries),
         "arms": replay.arms,
         "penalty": penalty,
-        "cost_unit_usd": unit,
+        "cost_unit_usd": unit if replay.priced else None,
         "samples": int(cells.mask.sum(axis=2).max()),
         "bounds": {b.name: figures(b) for b in (*found.values(), verified_cascade(cells, penalty, unit))},
         "weitzman_additive_reward": float(weitzman(cells, penalty, unit).reward.mean()),
-        "zero_router": {"cost_usd": hull.cost_usd.tolist(), "score": hull.score.tolist()},
+        "zero_router": {"cost_usd": hull.cost_usd.tolist() if replay.priced else None, "score": hull.score.tolist()},
         "best_fixed_arm": _arm(replay.arm_names, fixed),
         "dice": [_dice(table) for table in tables],
     }
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
+
+
+def _penalty(penalty: float | None, unit: float | None, accuracy_only: bool) -> float:
+    """λ as asked for, or its default. Raises LabError where there are no costs that it could weigh."""
+    from responses_db import LabError
+
+    if accuracy_only and (penalty or unit):
+        raise LabError("--accuracy-only leaves costs out, so --penalty and --unit have nothing to weigh")
+    return (0.0 if accuracy_only else 1.0) if penalty is None else penalty
 
 
 def _arm(names: list[str], fixed: "Bound") -> str | None:
@@ -83,11 +105,11 @@ def _arm(names: list[str], fixed: "Bound") -> str | None:
     return names[fixed.arm[0]] if fixed.arm is not None and fixed.arm[0] >= 0 else None
 
 
-def _figures(bound: "Bound", gain: "Figure", reward: "Figure") -> dict[str, Any]:
+def _figures(bound: "Bound", gain: "Figure", reward: "Figure", priced: bool) -> dict[str, Any]:
     return {
         "knows": bound.knows,
         "score": float(bound.score.mean()),
-        "cost_usd": float(bound.cost_usd.mean()),
+        "cost_usd": float(bound.cost_usd.mean()) if priced else None,
         "reward": reward.to_json(),
         "floor": float(bound.floor.mean()),
         "exact_share": float(bound.exact.mean()),
@@ -102,6 +124,8 @@ def _dice(table: "Dice") -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     """The table, and what it says in words."""
+    from xrouter_sim.costs import cost_words
+
     head = ["", "accuracy", "USD/1k", f"R(λ={facts['penalty']:g})", "over best fixed", "knows"]
     lines = [head, *(_line(name, row) for name, row in facts["bounds"].items())]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -109,9 +133,11 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         [cell.rjust(w) if 0 < i < 4 else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
         for line in lines
     ]
+    unit = "costs left out" if facts["cost_unit_usd"] is None else f"cost unit {facts['cost_unit_usd']:g} USD"
     return [
         f"{facts['db']}: {facts['queries']:,} queries ({facts['split']}), {facts['arms']} arms, "
-        f"cost unit {facts['cost_unit_usd']:g} USD, content hash {facts['content_hash'][:12]}",
+        f"{unit}, content hash {facts['content_hash'][:12]}",
+        *([cost_words(facts["costs"])] if cost_words(facts["costs"]) else []),
         "",
         *("  ".join(line).rstrip() for line in aligned),
         "",
@@ -126,7 +152,8 @@ def _line(name: str, row: dict[str, Any]) -> list[str]:
     gain = row["over_best_fixed"]
     interval = f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
     reward, mark = row["reward"]["value"], "" if row["exact_share"] == 1 else "≤ "
-    figures = [f"{row['score']:.4f}", f"{1000 * row['cost_usd']:.3f}", f"{mark}{reward:.4f}"]
+    cost = "–" if row["cost_usd"] is None else f"{1000 * row['cost_usd']:.3f}"
+    figures = [f"{row['score']:.4f}", cost, f"{mark}{reward:.4f}"]
     return [name, *figures, interval if name != "best fixed" else "", row["knows"]]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xrouter_sim.cli.options import DB, JSON
+from xrouter_sim.cli.options import DB, JSON, costs_options, stated_costs
 
 if TYPE_CHECKING:
     from xrouter_sim.engine.trace import EpisodeTrace
@@ -31,7 +31,11 @@ SHOWN = 3
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes every random draw.")
 @click.option(
-    "--penalty", "-p", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="λ", help="Cost penalty."
+    "--penalty",
+    "-p",
+    type=click.FloatRange(min=0),
+    metavar="λ",
+    help="Cost penalty. [default: 1, and 0 where costs are left out]",
 )
 @click.option("--split", default="test", show_default=True, help="The queries to play.")
 @click.option("--episodes", type=click.IntRange(min=1), metavar="N", help="[default: one for each query]")
@@ -52,6 +56,7 @@ SHOWN = 3
     show_default=True,
     help="What the engine computes with. No outcome depends on it.",
 )
+@costs_options
 @click.option("--quiet", is_flag=True, help="No progress.")
 @JSON
 def simulate(
@@ -60,19 +65,21 @@ def simulate(
     run: Path | None,
     profile: str,
     seed: int,
-    penalty: float,
+    penalty: float | None,
     split: str,
     episodes: int | None,
     trace: Path | None,
     trace_first: int,
     trace_all: bool,
     backend: str,
+    accuracy_only: bool,
+    nominal_cost: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Fit ROUTER on a store's training queries and play it in a simulated world.
 
-    ROUTER is random, cheapest, table, knn, cascade, oracle or always:MODEL; or rl, with the folder of its training as
+    ROUTER is table, knn, cascade, always:MODEL or any other that `train` knows; rl with the folder of its training as
     --run. The world is a profile: calm (as recorded), prices, failures, realistic, stormy, training, or your own file;
     `realistic+mine.toml` lays mine.toml over realistic. How a world works: docs/engine.md.
 
@@ -92,7 +99,9 @@ def simulate(
     if trace is not None:
         check_folder(trace)
     most = 0 if trace is None else (2**62 if trace_all else trace_first)
-    setting = Setting(router, db, run, profile, seed, penalty, split, episodes, backend, most)
+    costs = stated_costs(accuracy_only, nominal_cost)
+    penalty = (0.0 if accuracy_only else 1.0) if penalty is None else penalty
+    setting = Setting(router, db, run, profile, seed, penalty, split, episodes, backend, most, costs)
     done = played(setting, _sayer(quiet or as_json))
     figures = done.figures
     if trace is not None:
@@ -174,7 +183,7 @@ def _summary(figures: dict[str, Any]) -> list[str]:
     many = f"{figures['episodes']:,} episodes on {figures['queries']:,} {figures['split']} queries of {figures['db']}"
     rows = {
         "accuracy": _interval(figures["accuracy"], 4),
-        "cost": f"{_interval(figures['usd_per_1k'], 3)}  USD for 1,000 episodes",
+        "cost": _interval(figures["usd_per_1k"], 3) + "  USD for 1,000 episodes" if figures["usd_per_1k"] else "–",
         "reward": f"{_interval(figures['reward'], 4)}  at λ = {figures['penalty']:g}",
         "time": _time(figures),
         "calls": f"{_interval(figures['calls_per_episode'], 2)}  an episode ({_mix(figures['episodes_by_calls'])} with "

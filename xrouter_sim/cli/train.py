@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xrouter_sim.cli.options import costs_options, stated_costs
+
 if TYPE_CHECKING:
     from xrouter_sim.training.rl import Trainer
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 50]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Start anew even if --out holds an unfinished training.")
+@costs_options
 @click.option("--quiet", is_flag=True, help="No progress, no table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest of the run as one JSON object.")
 def train(
@@ -50,13 +53,15 @@ def train(
     updates: int | None,
     resume: bool,
     overwrite: bool,
+    accuracy_only: bool,
+    nominal_cost: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Train ROUTER on a store's training queries and compare it with the baselines on its test queries.
 
-    ROUTER is rl (reinforcement learning in the simulator), or a router that is fitted at once: random, cheapest,
-    table, knn, cascade, oracle, or always:MODEL.
+    ROUTER is rl (reinforcement learning in the simulator), or a router that is fitted at once: table, knn, cascade,
+    always:MODEL, …; a wrong name lists them all. All of them at once: `xrouter-sim bench routers`.
 
     The folder holds decisions.parquet (every decision of every router), robustness.parquet (the same under changed
     prices and failures), training.parquet (the learning curve) and manifest.json. Ctrl-C stops after the update in
@@ -66,13 +71,16 @@ def train(
     Examples:
       xrouter-sim train rl --db data/responses.duckdb --out runs/demo
       xrouter-sim train knn --db data/responses.duckdb --out runs/knn --seed 1
+      xrouter-sim train knn --db data/routerdc.duckdb --out runs/dc --accuracy-only
+      xrouter-sim train knn --db data/mmlu.duckdb --out runs/mmlu --nominal-cost big=1 --nominal-cost small=0.02
     """
     from xrouter_sim.pipeline import Task, run
     from xrouter_sim.training.rl import Config
 
     config = Config(seed=seed) if updates is None else Config(seed=seed, updates=updates)
     progress = Progress(config.updates, silent=quiet or as_json)
-    task = Task(router, db, out, config, batch_size, resume, overwrite, progress.after_update, progress.say)
+    costs = stated_costs(accuracy_only, nominal_cost)
+    task = Task(router, db, out, config, batch_size, resume, overwrite, progress.after_update, progress.say, costs)
     with progress:
         finished = run(task)
     if not finished:

@@ -1,20 +1,21 @@
 """Put routers on one bench: the same queries, worlds and λ for all, decisions written down."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from xrouter_sim.engine.episodes import ARM, ATTEMPTS, EMPTY, OUTCOME, SAMPLE, TURN, Episodes, field_of
-from xrouter_sim.engine.profile import Profile
+from xrouter_sim.engine.profile import Prices, Profile
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.semantics import Outcome
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
-from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers import BASELINES, ROUTERS
 from xrouter_sim.routers.base import Router
-from xrouter_sim.routers.fixed import Always
+from xrouter_sim.routers.fixed import Always, Cheapest
 from xrouter_sim.routers.oracle import Oracle
 
 ROBUSTNESS_PROFILES = ("calm", "prices", "failures", "stormy")
@@ -27,7 +28,16 @@ ENDINGS = ("select", "vote", "direct", "call", "vote", "none", "none")
 def baselines(replay: Replay) -> list[Router]:
     """What every comparison has: each single arm, and the plain routers, unfitted."""
     singles: list[Router] = [Always(arm, name) for arm, name in enumerate(replay.arm_names)]
-    return singles + [ROUTERS[name]() for name in BASELINES]
+    return singles + [ROUTERS[name]() for name in BASELINES if name != Cheapest.name or replay.priced]
+
+
+def world_of(replay: Replay, name: str) -> Profile:
+    """A profile by name; with its prices as listed where the replay knows none.
+
+    Raises LabError on an unknown name.
+    """
+    profile = Profile.load(name)
+    return profile if replay.priced else replace(profile, prices=Prices())
 
 
 def decide(
@@ -57,7 +67,7 @@ def decide(
 
 
 def as_frame(episodes: Episodes, simulator: Simulator, router: str) -> pl.DataFrame:
-    """Finished episodes in the form of `decisions.SCHEMA`. NumPy arrays."""
+    """Finished episodes in the form of `decisions.SCHEMA`. NumPy arrays. Where costs are unknown they are null."""
     replay, seed = simulator.replay, simulator.seed
     latency_known = bool(np.isfinite(replay.latency_s[replay.sample_mask]).all())
     answered = episodes.final >= 0
@@ -74,12 +84,16 @@ def as_frame(episodes: Episodes, simulator: Simulator, router: str) -> pl.DataFr
             "final": np.where(answered, np.array(ENDINGS)[np.minimum(episodes.ending, 0)], "none"),
             "answered_by": pl.Series(models[replay.model_of_arm[arm]]).set(pl.Series(~answered), None),
             "score": episodes.score,
-            "cost_usd": episodes.cost,
+            "cost_usd": _if_priced(replay, episodes.cost),
             "latency_s": pl.Series(episodes.time if latency_known else [None] * len(episodes), dtype=pl.Float64),
             "reward": episodes.reward,
         },
         schema=SCHEMA,
     )
+
+
+def _if_priced(replay: Replay, values: Floats) -> pl.Series:
+    return pl.Series(values if replay.priced else [None] * len(values), dtype=pl.Float64)
 
 
 def _calls(episodes: Episodes, simulator: Simulator) -> pl.Series:
@@ -97,11 +111,11 @@ def _calls(episodes: Episodes, simulator: Simulator) -> pl.Series:
             "model": np.array(replay.model_ids)[replay.model_of_arm[arm]],
             "prompt_style": np.array(replay.prompt_styles)[style],
             "sample": sample,
-            "price": price[row, replay.model_of_arm[arm]],
+            "price": _if_priced(replay, price[row, replay.model_of_arm[arm]]),
             "outcome": outcomes[field_of(word, OUTCOME)],
             "attempts": field_of(word, ATTEMPTS),
             "tokens": pl.Series(tokens).set(pl.Series(tokens < 0), None),
-            "cost": episodes.slot_cost[slot, row],
+            "cost": _if_priced(replay, episodes.slot_cost[slot, row]),
         }
     ).to_struct("calls")
     lists = pl.DataFrame({"row": row, "calls": calls}).group_by("row", maintain_order=True).agg("calls")

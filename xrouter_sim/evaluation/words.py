@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xrouter_sim.costs import cost_words
 from xrouter_sim.evaluation.runs import Run
 from xrouter_sim.evaluation.statistics import Figure, verdict
 from xrouter_sim.evaluation.summary import RunSummary, compare
@@ -28,7 +29,7 @@ def provenance_words(manifest: Mapping[str, Any]) -> str:
         text = f"Of the {sum(counts.values()):,} answers in this store, {'; '.join(parts)}."
     if "simulated" in counts:
         text += " Figures here compare routers in that simulated world; they say nothing about real models."
-    return text
+    return f"{text} {cost_words(manifest['store'].get('costs'))}".rstrip()
 
 
 def is_simulated(manifest: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Reading a run's folder: checked on the way in, and laid out densely so that every figure is array work."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from responses_db.errors import LabError
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.evaluation.metrics import Array
+from xrouter_sim.evaluation.predictions import PREDICTIONS
 from xrouter_sim.reward import reward
 
 MAY_BE_NULL = {"answered_by", "latency_s"}
@@ -25,16 +26,24 @@ class Panel:
     """One router's decisions, dense: every array is (seeds, settings, queries)."""
 
     router: str
+    seeds: list[int]  # ascending, the labels of the first axis
     settings: Array  # (settings,) λ, ascending
     queries: list[str]  # query ids, in the order of the last axis
     domains: list[str]  # (queries,)
     score: Array
-    cost: Array  # USD
+    cost: Array  # USD; all nan in a run that leaves costs out
     reward: Array
     latency: Array  # virtual seconds
     calls: Array  # number of calls
     turns: Array  # number of turns with a call
+    unavailable: Array  # number of calls of models that were not on offer
     final: NDArray[np.str_]
+    answered_by: NDArray[np.str_]  # the model whose response is final; empty for none and direct
+
+    @property
+    def priced(self) -> bool:
+        """Whether costs are known: all or none are, or the run would not have been read."""
+        return not np.isnan(self.cost).any()
 
     def at(self, lam: float) -> int | None:
         """Index of the setting λ, None if the run has none such."""
@@ -56,6 +65,7 @@ class Run:
     decisions: pl.DataFrame
     robustness: pl.DataFrame | None
     training: pl.DataFrame | None
+    predictions: pl.DataFrame | None = None
 
     @property
     def router(self) -> str:
@@ -63,9 +73,19 @@ class Run:
         return str(self.manifest["router"])
 
     @property
+    def priced(self) -> bool:
+        """Whether costs are known; where not they are nan here, null in the files, and λ is 0."""
+        return self.manifest["cost_unit_usd"] is not None
+
+    @property
     def cost_unit(self) -> float:
-        """USD that a λ of 1 prices at the whole reward."""
-        return float(self.manifest["cost_unit_usd"])
+        """USD that a λ of 1 prices at the whole reward; nan where costs are unknown."""
+        return float(self.manifest["cost_unit_usd"]) if self.priced else float("nan")
+
+    @cached_property
+    def queries(self) -> list[str]:
+        """The ids of the queries that were routed, in order."""
+        return self.decisions["query_id"].unique().sort().to_list()
 
     @cached_property
     def panels(self) -> dict[str, Panel]:
@@ -87,17 +107,21 @@ def load_run(path: str | Path) -> Run:
     if not folder.is_dir():
         raise LabError(f"no run at {folder}: make one with `xrouter-sim train rl --db STORE --out {folder}`")
     manifest = _manifest(folder / "manifest.json")
-    decisions = _decisions(folder / "decisions.parquet", SCHEMA)
-    _check_rewards(decisions, float(manifest["cost_unit_usd"]), folder / "decisions.parquet")
-    robustness = folder / "robustness.parquet"
-    training = folder / "training.parquet"
+    may_be_null = MAY_BE_NULL | ({"cost_usd"} if manifest["cost_unit_usd"] is None else set())
+    decisions = _decisions(folder / "decisions.parquet", SCHEMA, may_be_null)
+    _check_rewards(decisions, manifest["cost_unit_usd"], folder / "decisions.parquet")
+    robustness, training = folder / "robustness.parquet", folder / "training.parquet"
+    predictions = folder / "predictions.parquet"
     return Run(
         path=folder,
         name=str(manifest.get("name") or folder.resolve().name),
         manifest=manifest,
         decisions=decisions,
-        robustness=_decisions(robustness, {**SCHEMA, "profile": pl.String()}) if robustness.exists() else None,
+        robustness=_decisions(robustness, {**SCHEMA, "profile": pl.String()}, may_be_null)
+        if robustness.exists()
+        else None,
         training=_training(training) if training.exists() else None,
+        predictions=_decisions(predictions, PREDICTIONS, set()) if predictions.exists() else None,
     )
 
 
@@ -106,8 +130,13 @@ def panels(decisions: pl.DataFrame, where: str) -> dict[str, Panel]:
 
     Raises LabError (naming `where`) unless every router has each of its seeds × settings on the same queries, once.
     """
-    turn = pl.col("calls").list.eval(pl.element().struct.field("turn"))
-    counted = decisions.with_columns(n_calls=pl.col("calls").list.len(), n_turns=turn.list.n_unique())
+    turn, outcome = (pl.col("calls").list.eval(pl.element().struct.field(name)) for name in ("turn", "outcome"))
+    counted = decisions.with_columns(
+        n_calls=pl.col("calls").list.len(),
+        n_turns=turn.list.n_unique(),
+        n_unavailable=outcome.list.count_matches("unavailable"),
+        answered_by=pl.col("answered_by").fill_null(""),
+    )
     found: dict[str, Panel] = {}
     for (router,), rows in counted.drop("calls").partition_by("router", maintain_order=True, as_dict=True).items():
         found[str(router)] = _panel(str(router), rows.sort("seed", "setting", "query_id"), where)
@@ -136,16 +165,19 @@ def _panel(router: str, rows: pl.DataFrame, where: str) -> Panel:
 
     return Panel(
         router=router,
+        seeds=rows["seed"].unique().sort().to_list(),
         settings=settings,
         queries=queries.to_list(),
         domains=rows["domain"].head(shape[2]).to_list(),
         score=dense("score"),
-        cost=dense("cost_usd"),
+        cost=dense("cost_usd").astype(float),
         reward=dense("reward"),
         latency=dense("latency_s"),
         calls=dense("n_calls").astype(float),
         turns=dense("n_turns").astype(float),
+        unavailable=dense("n_unavailable").astype(float),
         final=dense("final").astype(str),
+        answered_by=dense("answered_by").astype(str),
     )
 
 
@@ -161,7 +193,9 @@ def _manifest(path: Path) -> dict[str, Any]:
     missing = [key for key in ("router", "cost_unit_usd", "store") if key not in manifest]
     if missing:
         raise LabError(f"{path} lacks {', '.join(missing)}: run again with this version of xrouter-sim")
-    unit = manifest["cost_unit_usd"]
+    unit, costs = manifest["cost_unit_usd"], manifest["store"].get("costs") or {}
+    if unit is None and costs.get("kind") == "none":
+        return manifest
     if not isinstance(unit, int | float) or not unit > 0:
         raise LabError(f"{path}: cost_unit_usd must be a positive number, not {unit!r}; run again")
     return manifest
@@ -177,7 +211,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise LabError(f"cannot read {path} ({reason}): the file is damaged; run again") from error
 
 
-def _decisions(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+def _decisions(path: Path, schema: Mapping[str, Any], may_be_null: Set[str]) -> pl.DataFrame:
     frame = _read(path)
     missing = [name for name in schema if name not in frame.columns]
     if missing:
@@ -192,20 +226,26 @@ def _decisions(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     for name in schema:
         column = frame[name]
         bad = column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
-        if bad and name not in MAY_BE_NULL:
+        if bad and name not in may_be_null:
             raise LabError(f"{path}: {bad} rows have no {name}; a decision without it cannot be counted, run again")
     return frame
 
 
-def _check_rewards(decisions: pl.DataFrame, cost_unit: float, path: Path) -> None:
-    """A documented reward that is not the one in the data would make every table a lie."""
-    due = reward(decisions["score"], decisions["cost_usd"], decisions["setting"], cost_unit)
+def _check_rewards(decisions: pl.DataFrame, unit: float | None, path: Path) -> None:
+    """A documented reward that is not the one in the data would make every table a lie. No unit: costs are left out."""
+    if unit is None:
+        words, due = "the score, as without costs", decisions["score"].to_numpy()
+        if decisions["cost_usd"].null_count() < decisions.height or (decisions["setting"] != 0).any():
+            raise LabError(f"{path} has costs, or λ other than 0, though its manifest leaves costs out: run again")
+    else:
+        words = f"score · (1 − min(λ · cost / {unit:g}, 1))"
+        due = reward(decisions["score"], decisions["cost_usd"], decisions["setting"], unit)
     wrong = np.flatnonzero(np.abs(due - decisions["reward"].to_numpy()) > REWARD_TOLERANCE)
     if wrong.size:
         row = int(wrong[0])
         raise LabError(
-            f"{path}: {wrong.size} rewards are not score · (1 − min(λ · cost / {cost_unit:g}, 1)), first in row "
-            f"{row} ({decisions['reward'][row]:.4f}, due {due[row]:.4f}): run again"
+            f"{path}: {wrong.size} rewards are not {words}, first in row {row} "
+            f"({decisions['reward'][row]:.4f}, due {due[row]:.4f}): run again"
         )
 
 

@@ -8,6 +8,7 @@ table, expect one in twenty of true zeros to be called a difference.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +101,10 @@ def differs(difference: Figure) -> bool:
     return low is not None and high is not None and (low > 0 or high < 0)
 
 
-def verdict(who: str, what: str, whom: str, difference: Figure) -> str:
+def verdict(who: str, what: str, whom: str, difference: Figure, by_seed: Sequence[float] = ()) -> str:
     """One sentence on `who` minus `whom`, where more of `what` is better.
+
+    `by_seed` is the same difference seed by seed, if there are several: what queries leave no doubt about, seeds may.
 
     >>> verdict("rl", "reward at λ=1", "knn", Figure(0.012, 0.003, 0.021))
     'rl earns +0.012 [+0.003, +0.021] more reward at λ=1 than knn'
@@ -109,18 +112,32 @@ def verdict(who: str, what: str, whom: str, difference: Figure) -> str:
     'rl earns 0.012 [0.003, 0.021] less reward at λ=1 than knn'
     >>> verdict("rl", "reward at λ=1", "knn", Figure(0.002, -0.004, 0.009))
     'rl and knn: no difference in reward at λ=1 at this sample size, +0.002 [−0.004, +0.009]'
+    >>> verdict("rl", "reward at λ=1", "knn", Figure(0.012, 0.003, 0.021), [0.02, -0.004, 0.02])
+    'rl earns +0.012 [+0.003, +0.021] more reward at λ=1 than knn, but its seeds disagree (ahead in 2 of 3)'
     """
     if difference.value is None:
         return f"{who} and {whom}: {what} cannot be compared"
-    if difference.low is None or difference.high is None or not differs(difference):
-        amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
-        return f"{who} and {whom}: no difference in {what} at this sample size, {amount}"
-    if difference.low > 0:
-        amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
-        return f"{who} earns {amount} more {what} than {whom}"
+    amount = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+    if not differs(difference):
+        return f"{who} and {whom}: no difference in {what} at this sample size, {amount}{_seeds(difference, by_seed)}"
+    if difference.value > 0:
+        return f"{who} earns {amount} more {what} than {whom}{_seeds(difference, by_seed)}"
+    low, high = -(difference.high or 0.0), -(difference.low or 0.0)
     return (
-        f"{who} earns {-difference.value:.3f} [{-difference.high:.3f}, {-difference.low:.3f}] less {what} than {whom}"
+        f"{who} earns {-difference.value:.3f} [{low:.3f}, {high:.3f}] less {what} than {whom}"
+        f"{_seeds(difference, by_seed)}"
     )
+
+
+def _seeds(difference: Figure, by_seed: Sequence[float]) -> str:
+    """What the seeds add to a verdict."""
+    ahead, count = sum(lead > 0 for lead in by_seed), len(by_seed)
+    if count < 2:
+        return ""
+    if not differs(difference):
+        return f" (ahead in {ahead} of {count} seeds)"
+    agree = ahead == count if (difference.value or 0.0) > 0 else sum(lead < 0 for lead in by_seed) == count
+    return f", in each of {count} seeds" if agree else f", but its seeds disagree (ahead in {ahead} of {count})"
 
 
 def signed(value: float | None, digits: int = 3) -> str:

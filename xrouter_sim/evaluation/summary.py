@@ -10,12 +10,14 @@ import polars as pl
 
 from responses_db.errors import LabError
 from xrouter_sim.evaluation import metrics
+from xrouter_sim.evaluation.field import Field, Pool, field_of, pool_of
+from xrouter_sim.evaluation.left import BoundFigures, Left, left_to_win
 from xrouter_sim.evaluation.metrics import Array
+from xrouter_sim.evaluation.predictions import Calibration, calibrations
+from xrouter_sim.evaluation.rows import SINGLE, Headline, Rows, best_single, cost_range, rows_of
 from xrouter_sim.evaluation.runs import Panel, Run
+from xrouter_sim.evaluation.seeds import BySeed, SeedSpread, by_seed, leads, spread
 from xrouter_sim.evaluation.statistics import REPLICATES, Bootstrap, Figure, figure, figures
-
-LAMBDAS = (0.0, 0.5, 1.0, 2.0)
-"""The cost penalties whose rewards are told; those that a run has among its settings."""
 
 USUAL_LAMBDA = 1.0
 """Where a table can show one setting only, it shows the one nearest to this."""
@@ -26,16 +28,8 @@ TARGETS = (0.95, 0.99, 1.0)
 ONE_CALL_KINDS = ("fixed", "single-shot")
 """Kinds of router that decide from the query alone and make one call."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Headline:
-    """The figures by which routers are compared; also the paired difference of two routers' figures."""
-
-    accuracy: Figure  # mean score at the setting `at`
-    cost_per_1000_usd: Figure  # at the setting `at`
-    reward: dict[float, Figure]  # λ -> mean reward at the setting λ
-    aiq: Figure  # range form
-    aiq_code_form: Figure
+STANDARD = ("best single", "cheapest", "random", "table", "knn", "oracle")
+"""What every comparison must show; what a run lacks of it is named in `RunSummary.missing`, and in the tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +50,15 @@ class RouterSummary:
     router: str
     kind: str
     reads: list[str]
+    seeds: int
     headline: Headline
     difference: Headline | None  # the reference minus this router, paired; None for the reference itself
+    spread: SeedSpread | None  # over seeds, apart from the intervals; None where there is one seed
+    leads: dict[str, list[float]]  # figure -> what each seed of the reference has over this router; {} for one seed
     regret: dict[float, Figure]  # λ -> the oracle's reward minus this router's; empty without an oracle
+    regret_to: dict[str, Figure]  # bound -> its reward minus this router's, at `at`
+    field: Field  # the scores of the field's benchmarks
+    calibration: Calibration | None  # where the run says what the router foretold
     cost_share_to_reach: dict[float, Figure]  # part of the best single model's accuracy -> part of its cost
     calls_per_episode: Figure
     latency_p50_s: Figure
@@ -66,7 +66,7 @@ class RouterSummary:
     behaviour: dict[str, Figure]  # exclusive: adds up to 1
     traits: dict[str, Figure]  # may overlap; `none` is the failure rate
     points: list[Point]
-    hull: list[tuple[float, float]]  # (USD a query, score)
+    hull: list[tuple[float, float]]  # (USD a query, score); empty where costs are left out
     calls_by_domain: dict[str, dict[str, float]]  # domain -> model -> share of calls
     cost_by_domain: dict[str, dict[str, float]]  # domain -> model -> share of cost
 
@@ -77,6 +77,17 @@ class Best:
 
     router: str
     difference: Figure  # the reference minus it
+    leads: list[float]  # the same by seed; empty for one seed
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroFigures:
+    """RouterBench's zero router: single models mixed at random, without a look at the query."""
+
+    aiq: Figure
+    aiq_code_form: Figure
+    difference: Figure  # the reference's AIQ (range form) minus it, paired
+    hull: list[tuple[float, float]]  # (USD a query, score)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +99,14 @@ class RunSummary:
     reference: str  # the router that the others are compared with
     at: float  # the setting (λ) of the figures that need one
     queries: int
-    seeds: int
+    seeds: int  # of the reference
     cost_range_usd: tuple[float, float] | None  # mean cost a query of the cheapest and the dearest single model
     best_model: str | None  # the single model with the best accuracy
     oracle: str | None
+    missing: list[str]  # of STANDARD, what the run has no decisions of
+    zero_router: ZeroFigures | None  # None without single models or costs
+    bounds: list[BoundFigures]  # what routers that know more than any router can would earn at `at`, the highest first
+    bounds_note: str
     best_one_call: dict[str, Best]  # "accuracy", "aiq", "reward λ=1", … -> the best fixed or single-shot router
     routers: list[RouterSummary]
 
@@ -104,43 +119,25 @@ class RunSummary:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """One router's statistics in the sample (row 0) and in every replicate: what Figures are made of."""
+class _Measured:
+    """What all routers' summaries are made from."""
 
-    accuracy: Array
-    cost: Array
-    reward: dict[float, Array]
-    aiq: Array
-    aiq_code_form: Array
-    curve_cost: Array  # (1 + replicates, settings)
-    curve_score: Array
-    curve_reward: Array
-
-    def minus(self, other: "Rows") -> Headline:
-        """The paired difference of two routers."""
-        both = [lam for lam in self.reward if lam in other.reward]
-        return Headline(
-            accuracy=figure(self.accuracy - other.accuracy),
-            cost_per_1000_usd=figure((self.cost - other.cost) * 1000),
-            reward={lam: figure(self.reward[lam] - other.reward[lam]) for lam in both},
-            aiq=figure(self.aiq - other.aiq),
-            aiq_code_form=figure(self.aiq_code_form - other.aiq_code_form),
-        )
-
-    def headline(self) -> Headline:
-        return Headline(
-            accuracy=figure(self.accuracy),
-            cost_per_1000_usd=figure(self.cost * 1000),
-            reward={lam: figure(rows) for lam, rows in self.reward.items()},
-            aiq=figure(self.aiq),
-            aiq_code_form=figure(self.aiq_code_form),
-        )
+    run: Run
+    reference: str
+    at: float
+    bootstrap: Bootstrap
+    rows: dict[str, Rows]
+    seeds: dict[str, BySeed]
+    pool: Pool
+    left: Left
+    calibration: dict[str, Calibration]
+    oracle: str | None
 
 
 def summarise(
     run: Run, *, reference: str | None = None, at: float | None = None, replicates: int = REPLICATES, seed: int = 0
 ) -> RunSummary:
-    """All figures of a run.
+    """All figures of a run, or of several put together by `joining.joined`.
 
     `reference` is the router that the others are compared with (default: the trained one), `at` the setting of figures
     that need one (default: the one nearest to λ = 1). Raises LabError when the run has no such router or setting.
@@ -151,22 +148,38 @@ def summarise(
         raise LabError(f"{run.path} has no router {name}: choose --reference among {', '.join(panels)}")
     at = _setting(panels[name], at, run)
     bootstrap = Bootstrap(len(panels[name].queries), replicates, seed)
-    low, high = _cost_range(panels, bootstrap)
-    rows = {router: _rows(panel, bootstrap, at, low, high) for router, panel in panels.items()}
-    describe = functools.partial(_router, run, rows, bootstrap, at, name)
-    best_model = _best_model(rows)
+    low, high = cost_range(panels, bootstrap)
+    rows = {router: rows_of(panel, bootstrap, at, low, high) for router, panel in panels.items()}
+    known = calibrations(run.predictions, replicates, seed) if run.predictions is not None else {}
+    measured = _Measured(
+        run=run,
+        reference=name,
+        at=at,
+        bootstrap=bootstrap,
+        rows=rows,
+        seeds={router: by_seed(panel, at, float(low[0]), float(high[0])) for router, panel in panels.items()},
+        pool=pool_of(run, rows, bootstrap, at),
+        left=left_to_win(run, at),
+        calibration=known,
+        oracle=_oracle(run),
+    )
+    best = best_single(rows)
     return RunSummary(
         name=run.name,
         path=str(run.path),
         reference=name,
         at=at,
         queries=len(panels[name].queries),
-        seeds=panels[name].score.shape[0],
+        seeds=len(panels[name].seeds),
         cost_range_usd=None if np.isnan(low[0]) else (float(low[0]), float(high[0])),
-        best_model=best_model,
-        oracle=_oracle(run),
-        best_one_call=_best_one_call(run, rows, name),
-        routers=[describe(router) for router in panels],
+        best_model=best.removeprefix(SINGLE) if best else None,
+        oracle=measured.oracle,
+        missing=[part for part in STANDARD if part not in {*panels, *(["best single"] if best else [])}],
+        zero_router=_zero_router(measured, low, high),
+        bounds=measured.left.figures(bootstrap),
+        bounds_note=measured.left.note,
+        best_one_call=_best_one_call(measured),
+        routers=[_router(measured, router) for router in panels],
     )
 
 
@@ -189,8 +202,8 @@ def compare(mine: Run, other: Run, *, at: float, replicates: int = REPLICATES, s
     if left.queries != right.queries:
         return None
     bootstrap = Bootstrap(len(left.queries), replicates, seed)
-    low, high = _cost_range(mine.panels, bootstrap)
-    return _rows(left, bootstrap, at, low, high).minus(_rows(right, bootstrap, at, low, high))
+    low, high = cost_range(mine.panels, bootstrap)
+    return rows_of(left, bootstrap, at, low, high).minus(rows_of(right, bootstrap, at, low, high))
 
 
 def _setting(panel: Panel, at: float | None, run: Run) -> float:
@@ -202,40 +215,9 @@ def _setting(panel: Panel, at: float | None, run: Run) -> float:
     return at
 
 
-def _cost_range(panels: Mapping[str, Panel], bootstrap: Bootstrap) -> tuple[Array, Array]:
-    """Mean cost of the cheapest and of the dearest single model, in the sample and in each replicate.
-
-    Each replicate has the range of its own queries, as another test set would.
-    """
-    costs = [panel.cost.mean(axis=(0, 1)) for router, panel in panels.items() if router.startswith("always:")]
-    if not costs:
-        nowhere = np.full(len(bootstrap.weights), np.nan)
-        return nowhere, nowhere
-    means = bootstrap.means(np.stack(costs))
-    return means.min(axis=1), means.max(axis=1)
-
-
-def _rows(panel: Panel, bootstrap: Bootstrap, at: float, low: Array, high: Array) -> Rows:
-    cost, score, reward = (bootstrap.means(values.mean(axis=0)) for values in (panel.cost, panel.score, panel.reward))
-    here = panel.nearest(at)
-    places = {lam: panel.at(lam) for lam in sorted({*LAMBDAS, at})}
-    return Rows(
-        accuracy=score[:, here],
-        cost=cost[:, here],
-        reward={lam: reward[:, place] for lam, place in places.items() if place is not None},
-        aiq=metrics.aiq(cost, score, low, high),
-        aiq_code_form=metrics.aiq_code_form(cost, score, high),
-        curve_cost=cost,
-        curve_score=score,
-        curve_reward=reward,
-    )
-
-
-def _router(
-    run: Run, rows: Mapping[str, Rows], bootstrap: Bootstrap, at: float, reference: str, router: str
-) -> RouterSummary:
-    panel, mine = run.panels[router], rows[router]
-    oracle = _oracle(run)
+def _router(measured: _Measured, router: str) -> RouterSummary:
+    run, at, bootstrap = measured.run, measured.at, measured.bootstrap
+    panel, mine, reference = run.panels[router], measured.rows[router], measured.reference
     here = panel.nearest(at)
     calls, turns, final, latency = (array[:, here] for array in (panel.calls, panel.turns, panel.final, panel.latency))
     went = metrics.behaviour(calls, turns, final)
@@ -248,19 +230,31 @@ def _router(
         router=router,
         kind=run.kind(router),
         reads=run.reads(router),
+        seeds=len(panel.seeds),
         headline=mine.headline(),
-        difference=None if router == reference else rows[reference].minus(mine),
-        regret=rows[oracle].minus(mine).reward if oracle else {},
-        cost_share_to_reach=_cost_shares(mine, rows),
+        difference=None if router == reference else measured.rows[reference].minus(mine),
+        spread=spread(measured.seeds[router]),
+        leads=leads(measured.seeds[reference], measured.seeds[router], at) if router != reference else {},
+        regret=measured.rows[measured.oracle].minus(mine).reward if measured.oracle else {},
+        regret_to=measured.left.regrets(panel, at, bootstrap),
+        field=field_of(measured.pool, panel, mine),
+        calibration=measured.calibration.get(router),
+        cost_share_to_reach=_cost_shares(mine, measured.pool.best),
         calls_per_episode=share(calls),
         latency_p50_s=p50,
         latency_p95_s=p95,
         behaviour={name: share(went == index) for index, name in enumerate(metrics.BEHAVIOURS)},
         traits={name: share(flags) for name, flags in metrics.traits(calls, turns, final).items()},
         points=_curve_points(panel, mine),
-        hull=list(zip(*(axis.tolist() for axis in metrics.ndch(mine.curve_cost[0], mine.curve_score[0])), strict=True)),
+        hull=_hull(mine.curve_cost[0], mine.curve_score[0]),
         **_model_shares(run.decisions, router, float(panel.settings[here])),
     )
+
+
+def _hull(cost: Array, score: Array) -> list[tuple[float, float]]:
+    if np.isnan(cost).any():
+        return []
+    return list(zip(*(axis.tolist() for axis in metrics.ndch(cost, score)), strict=True))
 
 
 def _curve_points(panel: Panel, rows: Rows) -> list[Point]:
@@ -273,16 +267,12 @@ def _curve_points(panel: Panel, rows: Rows) -> list[Point]:
     return found
 
 
-def _cost_shares(mine: Rows, rows: Mapping[str, Rows]) -> dict[float, Figure]:
+def _cost_shares(mine: Rows, best: Rows | None) -> dict[float, Figure]:
     """At what part of the best single model's cost the hull reaches parts of that model's accuracy."""
-    best = _best_model(rows)
-    if best is None:
+    if best is None or not (mine.priced and best.priced):
         return {}
-    other = rows[f"always:{best}"]
-    paid = np.where(other.cost > 0, other.cost, np.nan)
-    reach = functools.partial(metrics.cost_to_reach, mine.curve_cost, mine.curve_score)
-    # A hair below the target, so that the best model reaches its own accuracy whatever the rounding.
-    return {part: figure(reach(part * other.accuracy - 1e-12) / paid) for part in TARGETS}
+    neutral = functools.partial(metrics.quality_neutral_cost, mine.curve_cost, mine.curve_score, best.cost)
+    return {part: figure(neutral(part * best.accuracy)) for part in TARGETS}
 
 
 def _model_shares(decisions: pl.DataFrame, router: str, setting: float) -> dict[str, dict[str, dict[str, float]]]:
@@ -296,11 +286,19 @@ def _model_shares(decisions: pl.DataFrame, router: str, setting: float) -> dict[
     }
 
 
-def _best_model(rows: Mapping[str, Rows]) -> str | None:
-    """The single model with the best accuracy on the sample; of equals, the cheapest."""
-    models = [router for router in rows if router.startswith("always:")]
-    best = max(models, key=lambda r: (rows[r].curve_score[0].mean(), -rows[r].curve_cost[0].mean()), default=None)
-    return best.removeprefix("always:") if best else None
+def _zero_router(measured: _Measured, low: Array, high: Array) -> ZeroFigures | None:
+    singles = [rows for router, rows in measured.rows.items() if router.startswith(SINGLE)]
+    if not singles or not all(rows.priced for rows in singles):
+        return None
+    cost = np.concatenate([rows.curve_cost for rows in singles], axis=1)
+    score = np.concatenate([rows.curve_score for rows in singles], axis=1)
+    aiq = metrics.aiq(cost, score, low, high)
+    return ZeroFigures(
+        figure(aiq),
+        figure(metrics.aiq_code_form(cost, score, high)),
+        figure(measured.rows[measured.reference].aiq - aiq),
+        _hull(cost[0], score[0]),
+    )
 
 
 def _oracle(run: Run) -> str | None:
@@ -308,15 +306,28 @@ def _oracle(run: Run) -> str | None:
     return "oracle" if "oracle" in oracles else next(iter(oracles), None)
 
 
-def _best_one_call(run: Run, rows: Mapping[str, Rows], reference: str) -> dict[str, Best]:
+def _best_one_call(measured: _Measured) -> dict[str, Best]:
+    run, rows, reference = measured.run, measured.rows, measured.reference
     rivals = [router for router in rows if run.kind(router) in ONE_CALL_KINDS and router != reference]
     if not rivals:
         return {}
-    by: dict[str, Callable[[Rows], Array]] = {"accuracy": lambda r: r.accuracy, "aiq": lambda r: r.aiq}
+    by: dict[str, Callable[[Rows], Array]] = {"accuracy": lambda r: r.accuracy}
+    if rows[reference].priced:
+        by["aiq"] = lambda r: r.aiq
     for lam in rows[reference].reward:
         by[f"reward λ={lam:g}"] = functools.partial(lambda lam, r: r.reward[lam], lam)
+    at = f"reward λ={measured.at:g}"
     found = {}
     for what, of in by.items():
-        best = max(rivals, key=lambda router: np.nan_to_num(of(rows[router])[0]))
-        found[what] = Best(best, figure(of(rows[reference]) - of(rows[best])))
+        there = [router for router in rivals if not what.startswith("reward") or _has(rows[router], what)]
+        if not there:
+            continue
+        best = max(there, key=lambda router: np.nan_to_num(of(rows[router])[0]))
+        apart = leads(measured.seeds[reference], measured.seeds[best], measured.at)
+        seen = apart.get("reward" if what == at else what, [])
+        found[what] = Best(best, figure(of(rows[reference]) - of(rows[best])), seen)
     return found
+
+
+def _has(rows: Rows, what: str) -> bool:
+    return any(what == f"reward λ={lam:g}" for lam in rows.reward)

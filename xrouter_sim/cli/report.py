@@ -8,8 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from xrouter_sim.evaluation.runs import Run
-    from xrouter_sim.evaluation.statistics import Figure
-    from xrouter_sim.evaluation.summary import RouterSummary, RunSummary
+    from xrouter_sim.evaluation.summary import RunSummary
 
 RUNS = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 REFERENCE = click.option(
@@ -28,9 +27,6 @@ REPLICATES = click.option(
     show_default=True,
     help="Bootstrap samples of the queries.",
 )
-SINGLES_SHOWN = 3
-"""Rows of single models in the terminal's table, beside the most accurate one; the report and --json have all."""
-
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 
 
@@ -53,10 +49,12 @@ def evaluate(
     every: bool,
     as_json: bool,
 ) -> None:
-    """Compare the routers of a run, with 95% intervals.
+    """Compare the routers of one run or of several, with 95% intervals.
 
-    RUN is a folder that `xrouter-sim train` wrote. Everything is computed from its decisions.parquet: one row a
-    (router, seed, setting λ, query). Queries are resampled, all routers together, so differences are paired.
+    RUN is a folder that `xrouter-sim train` or `xrouter-sim bench routers` wrote. Figures are computed from its
+    decisions.parquet: one row a (router, seed, setting λ, query). Queries are resampled, all routers together, so
+    differences are paired. RUNs on the same queries of the same store make one table: all routers in it, seeds of one
+    router averaged, their spread beside the interval and never in it. Other RUNs get a table of their own.
 
     \b
       accuracy  mean score at the setting λ (--at)
@@ -64,17 +62,23 @@ def evaluate(
       AIQ       mean height of the router's cost–quality hull between the mean costs of the
                 cheapest and the dearest single model
       Δ         the reference router minus this one, in reward at --at
+      bounds    what a router that knew more than any can would earn, and the regret to it;
+                from the store where it is at hand, else from the single models' decisions
+
+    Every table has the best single model, cheapest, random, table, knn and oracle, or says that the run lacks one.
 
     \b
     Examples:
       xrouter-sim evaluate runs/demo
+      xrouter-sim evaluate runs/bench/* --reference rl
       xrouter-sim evaluate runs/demo --reference knn --at 2
       xrouter-sim evaluate runs/a runs/b --json > figures.json
     """
+    from xrouter_sim.evaluation.joining import joined
     from xrouter_sim.evaluation.runs import load_run
     from xrouter_sim.evaluation.summary import summarise
 
-    loaded = [load_run(path) for path in runs]
+    loaded = joined([load_run(path) for path in _folders(runs)])
     found = [summarise(run, reference=reference, at=at, replicates=replicates, seed=seed) for run in loaded]
     if as_json:
         click.echo(json.dumps(_json(loaded, found, replicates, seed), ensure_ascii=False, allow_nan=False))
@@ -109,7 +113,7 @@ def report(
     """Write a page on one or several runs: verdicts, pictures, tables with 95% intervals, the manifest.
 
     The page is one file that fetches nothing, so it can be mailed or archived. RUN is a folder that
-    `xrouter-sim train` wrote; several RUNs get a section each and are compared in pairs.
+    `xrouter-sim train` wrote; RUNs on the same queries of the same store share a section, others get their own.
 
     \b
     Examples:
@@ -157,65 +161,37 @@ def _between(runs: list["Run"], summaries: list["RunSummary"], replicates: int, 
 
 
 def _print_run(run: "Run", summary: "RunSummary", every: bool) -> None:
+    from xrouter_sim.cli import evaluate_text as text
     from xrouter_sim.evaluation.words import provenance_words, verdicts
 
     seeds = "1 seed" if summary.seeds == 1 else f"{summary.seeds} seeds"
-    click.echo(f"{summary.name}: {summary.queries:,} test queries, {seeds}, cost unit {run.cost_unit:g} USD")
+    unit = f"cost unit {run.cost_unit:g} USD" if run.priced else "costs left out"
+    click.echo(f"{summary.name}: {summary.queries:,} test queries, {seeds}, {unit}")
     click.echo(provenance_words(run.manifest) + "\n")
-    click.echo(_table(summary, every))
+    click.echo(text.comparison(summary, every))
     click.echo(
         f"\nRouters by reward at λ={summary.at:g}; acc and USD/1k (cost of 1,000 queries) at λ={summary.at:g}. "
         "± is half of the 95% interval (--json has both ends).\n"
-        f"Δ: {summary.reference} minus the router in reward at λ={summary.at:g}, paired, with its 95% interval.\n"
+        f"Δ: {text.printable(summary.reference)} minus the router in reward at λ={summary.at:g}, paired, with its 95% "
+        "interval."
     )
+    if any(row.seeds > 1 for row in summary.routers):
+        click.echo(
+            "Figures are means over seeds, intervals are of the queries; seed sd: how far seeds differ in reward at "
+            f"λ={summary.at:g}."
+        )
+    click.echo()
     for line in verdicts(summary):
         click.echo(f"- {line}")
     click.echo()
+    if bounds := text.left_to_win(summary):
+        click.echo(f"{bounds}\nBounds {summary.bounds_note}.\n")
+    click.echo(text.field(summary, every) + "\n")
 
 
-def _table(summary: "RunSummary", every: bool) -> str:
-    """The comparison as aligned text, one router a line; of the single models only the best ones unless `every`."""
-    lams = list(summary[summary.reference].headline.reward)
-    head = ["router", "kind", "acc", "USD/1k", *(f"R(λ={lam:g})" for lam in lams), "AIQ", "Δ"]
-    rows = summary.ranked()
-    shown = rows if every else _without_poor_singles(rows, {summary.reference, f"always:{summary.best_model}"})
-    lines = [head, *(_line(row, lams, summary) for row in shown)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ) + (f"\n… and {len(rows) - len(shown)} more single models (--all)" if len(shown) < len(rows) else "")
-
-
-def _without_poor_singles(rows: "list[RouterSummary]", keep: set[str]) -> "list[RouterSummary]":
-    singles = [row.router for row in rows if row.router.startswith("always:")]
-    dropped = set(singles[SINGLES_SHOWN:]) - keep
-    return [row for row in rows if row.router not in dropped]
-
-
-def _line(row: "RouterSummary", lams: list[float], summary: "RunSummary") -> list[str]:
-    from xrouter_sim.evaluation.statistics import signed
-
-    figures = row.headline
-    change = row.difference.reward.get(summary.at) if row.difference else None
-    return [
-        "".join(letter if letter.isprintable() else "�" for letter in row.router),
-        row.kind,
-        _plus_minus(figures.accuracy),
-        _plus_minus(figures.cost_per_1000_usd, 3),
-        *(_plus_minus(figures.reward[lam]) if lam in figures.reward else "–" for lam in lams),
-        _plus_minus(figures.aiq),
-        f"{signed(change.value)} [{signed(change.low)}, {signed(change.high)}]" if change else "",
-    ]
-
-
-def _plus_minus(figure: "Figure", digits: int = 3) -> str:
-    if figure.value is None:
-        return "–"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.{digits}f}"
-    half = f"{(figure.high - figure.low) / 2:.{digits}f}"
-    return f"{figure.value:.{digits}f} ±{half.removeprefix('0')}"
+def _folders(runs: tuple[Path, ...]) -> list[Path]:
+    """The folders among several paths; what a wildcard caught besides is named on stderr and left out."""
+    files = [path for path in runs if path.is_file()] if len(runs) > 1 else []
+    for path in files:
+        click.echo(f"leaving out {path}: a file, not a run's folder", err=True)
+    return [path for path in runs if path not in files] or list(runs)

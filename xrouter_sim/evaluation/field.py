@@ -49,6 +49,7 @@ class Pool:
     models: list[str]  # that may answer
     singles: dict[str, Panel]  # by router name
     best: Rows | None  # the best single model's
+    oracles: list[str]  # routers beyond the front, which leaves them out
     front: metrics.Front | None
     ends: tuple[Rows, Rows] | None  # the weak and the strong one, where there are two
     strong: dict[str, Array]  # router -> (seeds, settings, queries) whether the strong model was called
@@ -59,17 +60,23 @@ def pool_of(run: Run, rows: Mapping[str, Rows], bootstrap: Bootstrap, at: float)
     singles = {router: panel for router, panel in run.panels.items() if router.startswith(SINGLE)}
     best = best_single(rows)
     front = None
-    compared = [rows[router] for router in rows if run.kind(router) != "oracle"]
+    oracles = [router for router in rows if run.kind(router) == "oracle"]
+    compared = [row for router, row in rows.items() if router not in oracles]
     if compared and all(row.priced for row in compared):
         axes = ([row.curve_cost for row in compared], [row.curve_score for row in compared])
         front = metrics.Front.of(*(np.concatenate(axis, axis=1) for axis in axes))
-    models = sorted({*run.manifest["store"].get("models", []), *run.decisions["answered_by"].drop_nulls().unique()})
+    models = models_of(run)
     ends, strong = None, {}
     if len(singles) == 2 and best is not None:
         (weak,) = set(singles) - {best}
         ends = (rows[weak], rows[best])
         strong = _calls_of(run, model_of(best, models))
-    return Pool(bootstrap, at, models, singles, rows[best] if best else None, front, ends, strong)
+    return Pool(bootstrap, at, models, singles, rows[best] if best else None, oracles, front, ends, strong)
+
+
+def models_of(run: Run) -> list[str]:
+    """The models that may answer in this run, in order."""
+    return sorted({*run.manifest["store"].get("models", []), *run.decisions["answered_by"].drop_nulls().unique()})
 
 
 def field_of(pool: Pool, panel: Panel, rows: Rows) -> Field:
@@ -89,7 +96,7 @@ def field_of(pool: Pool, panel: Panel, rows: Rows) -> Field:
         optimal_accuracy=accuracy,
         performance_gain=gain,
         cost_save=save,
-        pareto_distance=_distance(pool, rows),
+        pareto_distance=_distance(pool, panel.router, rows),
         quality_neutral_cost=neutral,
         selection_entropy=figure(entropy_rows(panel.answered_by[:, here], pool.models, pool.bootstrap)),
         invalid_actions=figure(means(invalid.astype(float).mean(axis=0))),
@@ -113,8 +120,8 @@ def entropy_rows(answered_by: NDArray[np.str_], models: list[str], bootstrap: Bo
     return metrics.selection_entropy(bootstrap.means(taken), len(models))
 
 
-def _distance(pool: Pool, rows: Rows) -> Figure:
-    if pool.front is None or not rows.priced:
+def _distance(pool: Pool, router: str, rows: Rows) -> Figure:
+    if pool.front is None or not rows.priced or router in pool.oracles:
         return NOT_DEFINED
     return figure(pool.front.distance(rows.curve_cost, rows.curve_score))
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from responses_db import LabError, ResponseStore
-from xrouter_sim.bounds import BOUNDS, Bound, Cells, regrets
+from xrouter_sim.bounds import BOUNDS, Bound, Cells
+from xrouter_sim.evaluation.metrics import Array
 from xrouter_sim.evaluation.rows import SINGLE
-from xrouter_sim.evaluation.runs import Panel, Run
+from xrouter_sim.evaluation.runs import Run
 from xrouter_sim.evaluation.statistics import Bootstrap, Figure, figure
 from xrouter_sim.replay import Replay
 
@@ -34,33 +35,44 @@ class Left:
     """The bounds of a run at one setting, the highest first; none where they cannot be had, and the note says why."""
 
     bounds: list[Bound]
+    rows: list[Array]  # of each bound: its mean reward in the sample and in every replicate
     note: str
 
-    def figures(self, bootstrap: Bootstrap) -> list[BoundFigures]:
-        return [BoundFigures(bound.name, bound.knows, figure(bootstrap.means(bound.reward))) for bound in self.bounds]
+    def figures(self) -> list[BoundFigures]:
+        return [
+            BoundFigures(bound.name, bound.knows, figure(rows))
+            for bound, rows in zip(self.bounds, self.rows, strict=True)
+        ]
 
-    def regrets(self, panel: Panel, at: float, bootstrap: Bootstrap) -> dict[str, Figure]:
-        """Mean of each bound's reward minus the router's, paired by query."""
-        place = panel.at(at)
-        return {} if place is None else regrets(panel.reward[:, place], self.bounds, bootstrap)
+    def regrets(self, reward: Array | None) -> dict[str, Figure]:
+        """Each bound's reward minus the router's (1 + replicates,), paired by query; none at a setting it lacks.
+
+        A regret below 0 is luck: a bound holds in expectation over the draws.
+        """
+        if reward is None:
+            return {}
+        return {bound.name: figure(rows - reward) for bound, rows in zip(self.bounds, self.rows, strict=True)}
 
 
-def left_to_win(run: Run, at: float) -> Left:
+def left_to_win(run: Run, at: float, bootstrap: Bootstrap) -> Left:
     """The bounds on this run's queries at λ = `at`, at list prices and without failures."""
     profile = str((run.manifest.get("profile") or {}).get("name", "calm"))
     if profile != "calm":
-        return Left([], f"no bounds: they hold at list prices and without failures, and this run's world is {profile}")
+        return Left(
+            [], [], f"no bounds: they hold at list prices and without failures, and this run's world is {profile}"
+        )
     if not run.priced:
-        return Left([], "no bounds: costs are left out")
+        return Left([], [], "no bounds: costs are left out")
     cells = _stored(run)
     note = "from all samples in the store"
     if cells is None:
         cells = _played(run)
         note = "from one draw a model, as played: who knows a model's chance then knows its answer"
     if cells is None:
-        return Left([], "no bounds: the run has no decisions of single models, and its store is not at hand")
+        return Left([], [], "no bounds: the run has no decisions of single models, and its store is not at hand")
     unit = run.cost_unit
-    return Left([find(cells, at, unit) for find in BOUNDS], note)
+    bounds = [find(cells, at, unit) for find in BOUNDS]
+    return Left(bounds, [bootstrap.means(bound.reward) for bound in bounds], note)
 
 
 def _stored(run: Run) -> Cells | None:

@@ -159,7 +159,7 @@ def summarise(
         rows=rows,
         seeds={router: by_seed(panel, at, float(low[0]), float(high[0])) for router, panel in panels.items()},
         pool=pool_of(run, rows, bootstrap, at),
-        left=left_to_win(run, at),
+        left=left_to_win(run, at, bootstrap),
         calibration=known,
         oracle=_oracle(run),
     )
@@ -176,7 +176,7 @@ def summarise(
         oracle=measured.oracle,
         missing=[part for part in STANDARD if part not in {*panels, *(["best single"] if best else [])}],
         zero_router=_zero_router(measured, low, high),
-        bounds=measured.left.figures(bootstrap),
+        bounds=measured.left.figures(),
         bounds_note=measured.left.note,
         best_one_call=_best_one_call(measured),
         routers=[_router(measured, router) for router in panels],
@@ -197,9 +197,13 @@ def as_json(value: Any) -> Any:
 
 
 def compare(mine: Run, other: Run, *, at: float, replicates: int = REPLICATES, seed: int = 0) -> Headline | None:
-    """The trained router of one run minus that of another, paired; None when they were run on different queries."""
+    """The trained router of one run minus that of another, paired.
+
+    None when they were run on different queries, or other answers to them, or count costs in another unit.
+    """
     left, right = mine.panels[mine.router], other.panels[other.router]
-    if left.queries != right.queries:
+    stores = [(run.manifest["store"].get("content_hash"), run.manifest["cost_unit_usd"]) for run in (mine, other)]
+    if left.queries != right.queries or stores[0] != stores[1]:
         return None
     bootstrap = Bootstrap(len(left.queries), replicates, seed)
     low, high = cost_range(mine.panels, bootstrap)
@@ -220,11 +224,10 @@ def _router(measured: _Measured, router: str) -> RouterSummary:
     panel, mine, reference = run.panels[router], measured.rows[router], measured.reference
     here = panel.nearest(at)
     calls, turns, final, latency = (array[:, here] for array in (panel.calls, panel.turns, panel.final, panel.latency))
-    went = metrics.behaviour(calls, turns, final)
+    went, seen = metrics.behaviour(calls, turns, final), metrics.traits(calls, turns, final)
     p50, p95 = figures(bootstrap.quantiles(latency, [0.5, 0.95]))
-
-    def share(flags: Any) -> Figure:
-        return figure(bootstrap.means(np.asarray(flags, dtype=float).mean(axis=0)))
+    mix = [went == index for index in range(len(metrics.BEHAVIOURS))]
+    shares = figures(bootstrap.means(np.stack([calls, *mix, *seen.values()]).astype(float).mean(axis=1)))
 
     return RouterSummary(
         router=router,
@@ -236,15 +239,15 @@ def _router(measured: _Measured, router: str) -> RouterSummary:
         spread=spread(measured.seeds[router]),
         leads=leads(measured.seeds[reference], measured.seeds[router], at) if router != reference else {},
         regret=measured.rows[measured.oracle].minus(mine).reward if measured.oracle else {},
-        regret_to=measured.left.regrets(panel, at, bootstrap),
+        regret_to=measured.left.regrets(mine.reward.get(at)),
         field=field_of(measured.pool, panel, mine),
         calibration=measured.calibration.get(router),
         cost_share_to_reach=_cost_shares(mine, measured.pool.best),
-        calls_per_episode=share(calls),
+        calls_per_episode=shares[0],
         latency_p50_s=p50,
         latency_p95_s=p95,
-        behaviour={name: share(went == index) for index, name in enumerate(metrics.BEHAVIOURS)},
-        traits={name: share(flags) for name, flags in metrics.traits(calls, turns, final).items()},
+        behaviour=dict(zip(metrics.BEHAVIOURS, shares[1 : 1 + len(mix)], strict=True)),
+        traits=dict(zip(seen, shares[1 + len(mix) :], strict=True)),
         points=_curve_points(panel, mine),
         hull=_hull(mine.curve_cost[0], mine.curve_score[0]),
         **_model_shares(run.decisions, router, float(panel.settings[here])),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xrouter_sim.costs import cost_words
+from xrouter_sim.evaluation.left import LUCK_CORRECTED
 from xrouter_sim.evaluation.runs import Run
 from xrouter_sim.evaluation.statistics import Figure, verdict
 from xrouter_sim.evaluation.summary import RunSummary, compare
@@ -14,6 +15,14 @@ PROVENANCES = {
     "local": "of models run on this machine",
     "live": "harvested live from providers",
 }
+
+
+STANDARD_WORDS = {
+    "best single": "best single model",
+    "table": "table (per domain)",
+    "knn": "kNN",
+}
+"""The routers of `summary.STANDARD` by their names in words, where these differ."""
 
 
 def provenance_words(manifest: Mapping[str, Any]) -> str:
@@ -41,9 +50,35 @@ def verdicts(summary: RunSummary) -> list[str]:
     """The answers first: a few sentences, each with its interval."""
     return [
         line
-        for line in (*_rivals(summary), _frontier(summary), _itself(summary), _regret(summary), _savings(summary))
+        for line in (
+            *_rivals(summary),
+            _frontier(summary),
+            _zero_router(summary),
+            _itself(summary),
+            _seeds(summary),
+            _regret(summary),
+            _savings(summary),
+        )
         if line
     ]
+
+
+def not_here(part: str) -> str:
+    """What a comparison says of a standard router that the run has no decisions of.
+
+    >>> not_here("knn")
+    'kNN: not in this run'
+    """
+    return f"{STANDARD_WORDS.get(part, part)}: not in this run"
+
+
+def fraction(value: Figure, digits: int = 3) -> str:
+    """A figure without its interval.
+
+    >>> fraction(Figure(0.81234, 0.79, 0.84)), fraction(Figure(None))
+    ('0.812', '–')
+    """
+    return "–" if value.value is None else f"{value.value:.{digits}f}"
 
 
 def between_runs(runs: Sequence[Run], at: float, replicates: int, seed: int) -> list[str]:
@@ -54,7 +89,7 @@ def between_runs(runs: Sequence[Run], at: float, replicates: int, seed: int) -> 
         difference = compare(runs[0], other, at=at, replicates=replicates, seed=seed)
         if difference is None or at not in difference.reward:
             lines.append(
-                f"{names[0]} and {names[1]} were run on different queries or settings: not comparable in pairs."
+                f"{names[0]} and {names[1]} were run on different queries, stores or settings: not comparable in pairs."
             )
             continue
         lines.append(verdict(names[0], f"reward at λ={at:g}", names[1], difference.reward[at]) + ".")
@@ -70,7 +105,7 @@ def interval(value: Figure, digits: int = 3) -> str:
     if value.value is None:
         return "–"
     ends = ", ".join("–" if end is None else f"{end:.{digits}f}" for end in (value.low, value.high))
-    return f"{value.value:.{digits}f} [{ends}]"
+    return f"{value.value:.{digits}f} [{ends}]".replace("-", "−")
 
 
 def money(usd: float | None) -> str:
@@ -92,7 +127,7 @@ def _frontier(summary: RunSummary) -> str:
     best = summary.best_one_call.get("aiq")
     if best is None:
         return ""
-    return f"Over the whole cost range: {verdict(summary.reference, 'AIQ', best.router, best.difference)}."
+    return f"Over the whole cost range: {verdict(summary.reference, 'AIQ', best.router, best.difference, best.leads)}."
 
 
 def _itself(summary: RunSummary) -> str:
@@ -112,7 +147,8 @@ def _rivals(summary: RunSummary) -> list[str]:
     lines = []
     best = summary.best_one_call.get(what)
     if best:
-        sentence = verdict(summary.reference, f"reward at λ={summary.at:g}", best.router, best.difference)
+        what = f"reward at λ={summary.at:g}"
+        sentence = verdict(summary.reference, what, best.router, best.difference, best.leads)
         lines.append(
             f"{sentence}. {best.router} is the best router that makes one call (fixed or single-shot), picked with "
             "these test scores in hand, so in its favour."
@@ -125,20 +161,42 @@ def _rivals(summary: RunSummary) -> list[str]:
     for row in sorted(rest, key=lambda row: -(row.headline.reward[summary.at].value or 0.0))[:1]:
         assert row.difference is not None
         other = "other " if row.kind == summary[summary.reference].kind else ""
-        sentence = verdict(
-            summary.reference, f"reward at λ={summary.at:g}", row.router, row.difference.reward[summary.at]
-        )
+        change, leads = row.difference.reward[summary.at], row.leads.get("reward", [])
+        sentence = verdict(summary.reference, f"reward at λ={summary.at:g}", row.router, change, leads)
         lines.append(f"{sentence}, the best of the {other}{row.kind} routers.")
     return lines
 
 
-def _regret(summary: RunSummary) -> str:
-    regret = summary[summary.reference].regret.get(summary.at)
-    if regret is None or summary.oracle is None or summary.oracle == summary.reference:
+def _zero_router(summary: RunSummary) -> str:
+    """AIQ against single models mixed at random: what no look at the query brings."""
+    zero = summary.zero_router
+    if zero is None or summary[summary.reference].kind == "fixed":
+        return ""
+    return f"{verdict(summary.reference, 'AIQ', 'the zero router (single models mixed at random)', zero.difference)}."
+
+
+def _seeds(summary: RunSummary) -> str:
+    own = summary[summary.reference]
+    apart = own.spread.reward.get(summary.at) if own.spread else None
+    if apart is None:
         return ""
     return (
-        f"Its regret to {summary.oracle}, which sees the scores, is {interval(regret)} at λ={summary.at:g}: "
-        "what is left to win, though part of that is luck no router can foresee."
+        f"{own.seeds} seeds of {summary.reference} earn from {apart.low:.3f} to {apart.high:.3f} (sd {apart.sd:.3f}) "
+        f"at λ={summary.at:g}. Figures are their mean; intervals are of the queries and leave this spread out."
+    )
+
+
+def _regret(summary: RunSummary) -> str:
+    own = summary[summary.reference]
+    regret, corrected = own.regret.get(summary.at), own.regret_to.get(LUCK_CORRECTED)
+    if regret is None or summary.oracle is None or summary.oracle == summary.reference:
+        return ""
+    told = f"Its regret to {summary.oracle}, which sees the scores, is {interval(regret)} at λ={summary.at:g}"
+    if corrected is None:
+        return f"{told}: what is left to win, though part of that is luck no router can foresee."
+    return (
+        f"{told}, to the {LUCK_CORRECTED} {interval(corrected)}: guessing among many models is luck, and the second "
+        "leaves it out."
     )
 
 

@@ -103,9 +103,9 @@ def test_every_chart_is_described_and_parses(html: str, page: Page) -> None:
 
 
 def test_tables_have_captions_and_scroll_in_boxes_of_their_own(page: Page) -> None:
-    assert len(page.all("table")) == len(page.all("caption")) == 5
+    assert len(page.all("table")) == len(page.all("caption")) == 7
     scrolling = [box for box in page.all("div") if box.get("class") == "scroll"]
-    assert len(scrolling) == 5
+    assert len(scrolling) == 7
     assert all(box.get("tabindex") == "0" and box.get("aria-label") for box in scrolling)
     assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
 

@@ -95,7 +95,7 @@ def evaluate(
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Save the cost–quality picture of the first RUN here, as .svg or .png.",
+    help="Save the cost–quality picture of the first table's routers here, as .svg or .png.",
 )
 @REFERENCE
 @AT
@@ -125,11 +125,12 @@ def report(
         raise click.UsageError("nothing to write: give --out report.html, --picture frontier.svg, or both")
     from xrouter_sim.evaluation.report import save_picture, write_report
 
+    folders = _folders(runs)
     if out is not None:
-        write_report(runs, out, reference=reference, at=at, replicates=replicates, seed=seed)
+        write_report(folders, out, reference=reference, at=at, replicates=replicates, seed=seed)
         click.echo(f"wrote {out}")
     if picture is not None:
-        save_picture(runs[0], picture, reference=reference, at=at)
+        save_picture(folders, picture, reference=reference, at=at)
         click.echo(f"wrote {picture}")
 
 

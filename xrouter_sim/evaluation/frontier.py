@@ -46,7 +46,7 @@ def frontier(summary: RunSummary, palette: Palette, *, narrow: bool = True) -> D
     lines = [_line(row, role(row, summary), frame) for row in routers]
     lines = sorted((line for line in lines if line.cost), key=lambda line: -palette.order(line.role))
     models = sorted(summary.routers, key=lambda row: -(row.headline.accuracy.value or 0.0))
-    dots = [_dot(row) for row in models if row.router.startswith("always:") and row.hull[0][0] > 0]
+    dots = [_dot(row) for row in models if row.router.startswith("always:") and row.hull and row.hull[0][0] > 0]
     named = _named(summary)
     layers = [_lines(lines, palette), *_settings(summary, palette, frame), _dots(dots, palette)]
     layers += _labels(lines, dots, named, frame, palette, WIDE, "wide")
@@ -82,6 +82,8 @@ def _frame(rows: Sequence[RouterSummary]) -> Frame:
 
 def _drawn(row: RouterSummary, frame: Frame) -> tuple[list[float], list[float]]:
     """The hull as a dense line in USD per 1,000 queries, from the frame's left edge on."""
+    if not row.hull:
+        return [], []
     cost, score = (np.array(axis) for axis in zip(*row.hull, strict=True))
     cost = cost * 1000
     start, end = max(cost[0], frame.cost[0]), cost[-1]
@@ -282,12 +284,14 @@ def _framed(layers: list[Drawing], frame: Frame, palette: Palette, description: 
 
 def _describe(summary: RunSummary) -> str:
     own = summary[summary.reference]
+    if not own.hull:
+        return "No cost–quality picture: the run leaves costs out."
     end = own.hull[-1]
     text = (
         f"Cost–quality picture: mean score against mean cost. The hull of {summary.reference} ends at a score of "
         f"{end[1]:.3f} for {money(end[0] * 1000)} per 1,000 queries."
     )
-    if summary.oracle:
+    if summary.oracle and summary[summary.oracle].hull:
         top = summary[summary.oracle].hull[-1]
         text += f" {summary.oracle} ends at {top[1]:.3f} for {money(top[0] * 1000)}."
     return text

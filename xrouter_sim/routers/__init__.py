@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.cascade import Cascade
+from xrouter_sim.routers.clusters import AvengersPro, Clusters
+from xrouter_sim.routers.factorisation import Factorisation
 from xrouter_sim.routers.fixed import Cheapest, Random
+from xrouter_sim.routers.irt import ItemResponse
 from xrouter_sim.routers.knn import NearestNeighbour
+from xrouter_sim.routers.linear import Linear, SupportVector
+from xrouter_sim.routers.logistic import Logistic
+from xrouter_sim.routers.mlp import NeuralNetwork
 from xrouter_sim.routers.oracle import Oracle
 from xrouter_sim.routers.table import Table
 
@@ -14,6 +20,14 @@ ROUTERS: dict[str, Callable[[], Router]] = {
     "cheapest": Cheapest,
     "table": Table,
     "knn": NearestNeighbour,
+    "linear": Linear,
+    "svm": SupportVector,
+    "mlp": NeuralNetwork,
+    "logistic": Logistic,
+    "factorisation": Factorisation,
+    "clusters": Clusters,
+    "avengers-pro": AvengersPro,
+    "irt": ItemResponse,
     "cascade": Cascade,
     "oracle": Oracle,
 }
@@ -21,3 +35,6 @@ ROUTERS: dict[str, Callable[[], Router]] = {
 
 BASELINES = ("random", "cheapest", "table", "knn", "cascade", "oracle")
 """Names of those that stand in every comparison, beside `always:ARM` for each arm."""
+
+FITTED_ONCE = frozenset({"cheapest", "table", "knn", "linear", "logistic", "oracle"})
+"""Names of those whose `fit` does not depend on the seed: one fit serves all seeds, as for `always:ARM`."""

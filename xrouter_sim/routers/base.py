@@ -44,11 +44,14 @@ class SingleShot(Router):
 
     def act(self, observation: Observation) -> Action:
         cost = self.predicted_cost[observation.query] * observation.price[:, self.model_of_arm]
-        value = reward(self.predicted_score[observation.query], cost, observation.penalty[:, None], self.cost_unit)
+        worth = self.worth(self.predicted_score[observation.query], cost, observation.penalty[:, None])
+        worth[~callable_arms(observation, self.model_of_arm)] = -np.inf
+        return Action.call(worth.argmax(axis=1), Final.ADOPT)
+
+    def worth(self, score: Floats, cost: Floats, penalty: Floats) -> Floats:
+        """[B, A] what is maximised, of expected scores and costs in USD at today's prices [B, A] and λ [B, 1]."""
         # Where everything is too dear the product is 0 for all: then less cost breaks the tie.
-        value -= 1e-9 * cost / self.cost_unit
-        value[~callable_arms(observation, self.model_of_arm)] = -np.inf
-        return Action.call(value.argmax(axis=1), Final.ADOPT)
+        return reward(score, cost, penalty, self.cost_unit) - 1e-9 * cost / self.cost_unit
 
 
 def callable_arms(observation: Observation, model_of_arm: Ints) -> Bools:

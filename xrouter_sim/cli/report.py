@@ -185,8 +185,8 @@ def _print_run(run: "Run", summary: "RunSummary", every: bool) -> None:
     for line in verdicts(summary):
         click.echo(f"- {line}")
     click.echo()
-    if bounds := text.left_to_win(summary):
-        click.echo(f"{bounds}\nBounds {summary.bounds_note}.\n")
+    bounds = text.left_to_win(summary)
+    click.echo(f"{bounds}\nBounds {summary.bounds_note}.\n" if bounds else f"{summary.bounds_note.capitalize()}.\n")
     click.echo(text.field(summary, every) + "\n")
 
 

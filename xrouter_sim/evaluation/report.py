@@ -55,6 +55,7 @@ def write_report(
     """
     runs = joined([load_run(path) for path in paths])
     summaries = [summarise(run, reference=reference, at=at, replicates=replicates, seed=seed) for run in runs]
+    priced = [summary for run, summary in zip(runs, summaries, strict=True) if run.priced]
     sections = [
         _section(number, run, summary, robustness(run, at=summary.at, replicates=replicates, seed=seed))
         for number, (run, summary) in enumerate(zip(runs, summaries, strict=True), start=1)
@@ -70,7 +71,8 @@ def write_report(
     page = environment.get_template("report.html").render(
         title=" and ".join(run.name for run in runs),
         sections=sections,
-        together=_figured("together", frontiers(summaries, CSS)) if len(runs) > 1 else None,
+        several=len(runs) > 1,
+        together=_figured("together", frontiers(priced, CSS)) if len(priced) > 1 else None,
         between=between_runs(runs, summaries[0].at, replicates, seed),
         replicates=replicates,
         version=__version__,
@@ -95,6 +97,8 @@ def save_picture(
         raise LabError(f"cannot save a picture as {out.name}: give a name that ends in {' or '.join(SUFFIXES)}")
     paths = [paths] if isinstance(paths, str | Path) else paths
     run = joined([load_run(path) for path in paths])[0]
+    if not run.priced:
+        raise LabError(f"{run.path} leaves costs out: there is no cost–quality picture of it")
     summary = summarise(run, reference=reference, at=at, replicates=100)
     chart = frontier(summary, LIGHT, narrow=False).properties(width=PICTURE_WIDTH, background=LIGHT.paper)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,7 @@ def _section(number: int, run: Run, summary: RunSummary, kept: Sequence[Kept]) -
     kept_chart = charts.robustness_chart(kept, summary)
     training = charts.training_curves(run.training) if run.training is not None else []
     answer, *more = verdicts(summary)
+    dial = len(summary[summary.reference].points) > 1
     return {
         "id": f"run{number}",
         "run": run,
@@ -118,10 +123,10 @@ def _section(number: int, run: Run, summary: RunSummary, kept: Sequence[Kept]) -
         "simulated": is_simulated(run.manifest),
         "answer": answer,
         "verdicts": more,
-        "frontier": _figured(f"frontier{number}", frontier(summary, CSS)),
-        "rewards": _figured(f"rewards{number}", charts.reward_by_lambda(summary)),
+        "frontier": _figured(f"frontier{number}", frontier(summary, CSS)) if run.priced else None,
+        "rewards": _figured(f"rewards{number}", charts.reward_by_lambda(summary)) if dial else None,
         "behaviours": _figured(f"behaviours{number}", charts.behaviours(summary)),
-        "dial": _figured(f"dial{number}", charts.behaviour_by_lambda(summary)),
+        "dial": _figured(f"dial{number}", charts.behaviour_by_lambda(summary)) if dial else None,
         "training": [(item.title, _figured(f"training{number}-{i}", item.chart)) for i, item in enumerate(training)],
         "robustness": _figured(f"robustness{number}", kept_chart) if kept_chart is not None else None,
         "kept_heads": tables.kept_heads(kept),

@@ -135,6 +135,8 @@ def _itself(summary: RunSummary) -> str:
     spent = own.cost_per_1000_usd
     reward = own.reward.get(summary.at)
     earned = f"earns a reward of {interval(reward)}" if reward else "was run"
+    if spent.value is None:
+        return f"At λ={summary.at:g} {summary.reference} {earned}; what it costs is not known."
     return (
         f"At λ={summary.at:g} {summary.reference} {earned}: accuracy {interval(own.accuracy)}, "
         f"{money(spent.value)} [{money(spent.low)}, {money(spent.high)}] per 1,000 queries."

@@ -18,6 +18,7 @@ from responses_db.store import versions
 from xrouter_sim.costs import Costs
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.evaluation import bench
+from xrouter_sim.evaluation.predictions import predictions
 from xrouter_sim.files import written_whole
 from xrouter_sim.replay import Ints, Replay, cost_unit
 from xrouter_sim.routers import ROUTERS
@@ -29,6 +30,9 @@ from xrouter_sim.training import checkpoint
 from xrouter_sim.training.rl import Config, Trainer, config_as_dict, config_from
 
 Say = Callable[[str], None]
+
+ROBUSTNESS, TWINS = "robustness.parquet", "price_blind.parquet"
+"""Decisions in other worlds: of the routers, and of their twins that see list prices only."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Task:
     """Worlds beside the calm one, for the file on robustness."""
     robustness_settings: tuple[float, ...] = bench.ROBUSTNESS_SETTINGS
     twins: bool = False
-    """Whether price-blind twins are put beside the routers in those worlds."""
+    """Whether the routers' price-blind twins are played in those worlds too, into a file of their own."""
     also: Callable[[Router], dict[str, Any]] = field(default=lambda router: {})
     """Called when the decisions are written; what it returns goes into the manifest."""
 
@@ -124,10 +128,13 @@ def write(task: Task, ground: Ground, ready: Ready, others: list[Router], starte
     """Play the test queries and write the run's folder, the manifest last: without it a folder is no run."""
     clock = time.perf_counter()
     task.say(f"playing {len(ground.test)} test queries at {len(ground.settings)} λ with {1 + len(others)} routers")
-    for name in ("manifest.json", "training.parquet"):  # so that old and new files never mix
+    for name in ("manifest.json", "training.parquet", "predictions.parquet"):  # so that old and new files never mix
         (task.out / name).unlink(missing_ok=True)
     routers = [ready.router, *others]
     _write_decisions(task, ground, routers)
+    foretold = predictions(routers, ground.replay, ground.test, task.config.seed)
+    if foretold.height:
+        write_parquet(foretold, task.out / "predictions.parquet")
     if ready.curve is not None:
         write_parquet(pl.DataFrame(ready.curve, infer_schema_length=None), task.out / "training.parquet")
     seconds = {"train": ready.seconds, "evaluate": time.perf_counter() - clock}
@@ -197,15 +204,17 @@ def _write_decisions(task: Task, ground: Ground, routers: list[Router]) -> None:
         return bench.decide(routers, ground.replay, ground.test, world, settings, seed, unit, task.batch_size)
 
     write_parquet(played(routers, Profile(), ground.settings), task.out / "decisions.parquet")
-    beside: list[Router] = [PriceBlind(router) for router in routers if "prices" in router.reads] if task.twins else []
     settings = tuple(at for at in task.robustness_settings if at in ground.settings) or ground.settings
-    frames = [
-        played([*routers, *beside], bench.world_of(ground.replay, name), settings).with_columns(profile=pl.lit(name))
-        for name in task.profiles
-    ]
-    (task.out / "robustness.parquet").unlink(missing_ok=True)
-    if frames:
-        write_parquet(pl.concat(frames), task.out / "robustness.parquet")
+    twins: list[Router] = [PriceBlind(each) for each in routers if "prices" in each.reads and each.kind != "oracle"]
+    for file, players in ((ROBUSTNESS, routers), (TWINS, twins if task.twins else [])):
+        (task.out / file).unlink(missing_ok=True)
+        frames = [
+            played(players, bench.world_of(ground.replay, name), settings).with_columns(profile=pl.lit(name))
+            for name in task.profiles
+            if players
+        ]
+        if frames:
+            write_parquet(pl.concat(frames), task.out / file)
 
 
 def _manifest(

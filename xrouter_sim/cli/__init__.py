@@ -20,6 +20,7 @@ from xrouter_sim.cli.regrading import store_regrade as store_regrade
 from xrouter_sim.cli.report import evaluate, report
 from xrouter_sim.cli.simulate import simulate, trace_group
 from xrouter_sim.cli.store import store_group
+from xrouter_sim.cli.store_code import store_run_code as store_run_code
 from xrouter_sim.cli.store_merge import store_merge as store_merge
 from xrouter_sim.cli.store_sql import store_sql as store_sql
 from xrouter_sim.cli.store_views import store_verify as store_verify  # coverage, compare, verify, upgrade

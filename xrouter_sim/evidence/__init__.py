@@ -1,0 +1,1 @@
+"""Evidence on a response beyond its words: what the code it returned does when it runs."""

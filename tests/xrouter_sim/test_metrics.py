@@ -2,6 +2,7 @@
 
 import doctest
 import sys
+from types import FunctionType, ModuleType
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from tests.conftest import SHARED_DATA
 from xrouter_sim.evaluation import metrics
-from xrouter_sim.evaluation.metrics import aiq, aiq_code_form, cost_to_reach, ndch
+from xrouter_sim.evaluation.metrics import (
+    aiq,
+    aiq_code_form,
+    behaviours,
+    calibration,
+    cost_to_reach,
+    curves,
+    ndch,
+    peers,
+    zero_router,
+)
 from xrouter_sim.reward import reward
 
 LEVELS = st.integers(0, 20).map(lambda n: n / 20)
@@ -24,8 +35,21 @@ def axes(points: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(cost), np.array(score)
 
 
-def test_worked_examples() -> None:
-    assert doctest.testmod(metrics).failed == 0
+@pytest.mark.parametrize("module", [curves, peers, behaviours, calibration])
+def test_worked_examples(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_every_metric_has_a_worked_example() -> None:
+    public = [getattr(metrics, name) for name in metrics.__all__]
+    functions = [function for function in public if isinstance(function, FunctionType)]
+    assert len(functions) > 20
+    assert [function.__name__ for function in functions if ">>>" not in (function.__doc__ or "")] == []
+
+
+def test_the_worked_example_of_the_reward() -> None:
     assert doctest.testmod(sys.modules[reward.__module__]).attempted == 1
     assert doctest.testmod(sys.modules[reward.__module__]).failed == 0
 
@@ -141,6 +165,8 @@ def test_published_figures_of_routerbench() -> None:
     assert high == pytest.approx(5.002967265047512e-3)
     assert score.mean(axis=0)[cost.mean(axis=0).argmax()] == pytest.approx(0.8796, abs=5e-5)
     assert aiq(cost.mean(axis=0), score.mean(axis=0), low, high) == pytest.approx(0.823, abs=5e-4)
+    hull = zero_router(cost.mean(axis=0), score.mean(axis=0))
+    assert aiq(*hull, low, high) == pytest.approx(0.823, abs=5e-4)
     best = np.where(score > 0, cost, np.inf).min(axis=1)
     paid = np.where(np.isinf(best), cost.min(axis=1), best)
     assert (score.max(axis=1).mean(), paid.mean()) == pytest.approx((0.9757, 0.000211), abs=5e-5)

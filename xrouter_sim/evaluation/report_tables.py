@@ -177,7 +177,7 @@ def _columns(summary: RunSummary) -> list[Column]:
         Column(
             "ParetoDist",
             lambda row: _cell(row.field.pareto_distance),
-            "LLMRouterBench: mean distance of the settings to the front of all routers but oracles, axes from 0 to 1.",
+            "LLMRouterBench: mean distance of the settings to the front of all routers but oracles; its top is (1, 1).",
         ),
         Column(
             "QNC",

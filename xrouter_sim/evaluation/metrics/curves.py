@@ -108,36 +108,35 @@ def pareto_front(cost: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
 class Front:
     """The Pareto front of all methods compared, in each replicate (…), ready to measure distances to."""
 
-    cost: Array  # (…, F) scaled to [0, 1]; inf where a point is not on this replicate's front
+    cost: Array  # (…, F) in units of the most accurate point's; inf where a point is not on this replicate's front
     score: Array
-    low: tuple[Array, Array]  # (…, 1) least cost and score of all points
-    span: tuple[Array, Array]  # (…, 1) greatest minus least, 1 where that is 0
+    unit: tuple[Array, Array]  # (…, 1) cost and score of the front's most accurate point, 1 where that is 0
 
     @classmethod
     def of(cls, cost: ArrayLike, score: ArrayLike) -> Self:
         """The front of the points (…, K) of all methods and single models."""
         axes, on = points(cost, score), pareto_front(cost, score)
+        top = [np.where(on, axis, -np.inf).max(axis=-1, keepdims=True) for axis in axes]
+        cost_unit, score_unit = (np.where(most > 0, most, 1.0) for most in top)
         ever = on.any(axis=tuple(range(on.ndim - 1)))
-        low = [axis.min(axis=-1, keepdims=True) for axis in axes]
-        span = [axis.max(axis=-1, keepdims=True) - least for axis, least in zip(axes, low, strict=True)]
-        span = [np.where(width > 0, width, 1.0) for width in span]
-        x, y = ((axis - least) / width for axis, least, width in zip(axes, low, span, strict=True))
-        x, y = (np.where(on, axis, np.inf)[..., ever] for axis in (x, y))
-        return cls(x, y, (low[0], low[1]), (span[0], span[1]))
+        x, y = (
+            np.where(on, axis / unit, np.inf)[..., ever]
+            for axis, unit in zip(axes, (cost_unit, score_unit), strict=True)
+        )
+        return cls(x, y, (cost_unit, score_unit))
 
     def distance(self, cost: ArrayLike, score: ArrayLike) -> Array:
         """LLMRouterBench's ParetoDist: the mean distance of a router's points (…, K) to the nearest one of the front.
 
-        0 for a router all of whose settings are on the front. The paper gives it in words; here both axes are scaled to
-        [0, 1] over all points compared, so that neither the currency nor the unit of the score matters.
+        0 for a router all of whose settings are on the front. The paper gives it in words; here cost and score are in
+        units of the front's most accurate point, so that neither the currency nor a dominated method matters.
 
-        >>> front = Front.of([1.0, 3.0, 5.0], [0.2, 0.6, 0.6])
-        >>> float(front.distance([1.0, 5.0], [0.2, 0.6]))  # on it; half the range of costs away
-        0.25
+        >>> front = Front.of([1.0, 3.0, 4.0], [0.2, 0.8, 0.8])
+        >>> float(front.distance([1.0, 4.0], [0.2, 0.8]).round(6))  # on it; a third of its cost away
+        0.166667
         """
-        x, y = points(cost, score)
-        x, y = ((axis - low) / span for axis, low, span in zip((x, y), self.low, self.span, strict=True))
-        total = np.zeros(x.shape[:-1])
+        x, y = (axis / unit for axis, unit in zip(points(cost, score), self.unit, strict=True))
+        total = np.zeros(np.broadcast_shapes(x.shape[:-1], self.cost.shape[:-1]))
         for setting in range(x.shape[-1]):
             apart = (x[..., setting, None] - self.cost) ** 2
             gap = (y[..., setting, None] - self.score) ** 2

@@ -1,6 +1,7 @@
 """A made-up but plausible run folder, the same for the same arguments, for tests of what reads one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ def write_fake_run(
     robustness_frame(kinds, queries, seed, skill, usd).write_parquet(folder / "robustness.parquet")
     training_frame(seed).write_parquet(folder / "training.parquet")
     (folder / "manifest.json").write_text(json.dumps(manifest(name, kinds, queries, seed, settings, skill)))
+    return folder
+
+
+def edited(folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame], name: str = "decisions") -> Path:
+    """Rewrite one of the folder's tables; returns the folder."""
+    path = folder / f"{name}.parquet"
+    change(pl.read_parquet(path)).write_parquet(path)
     return folder
 
 

@@ -6,14 +6,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import altair as alt
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from responses_db.errors import LabError
-from tests.xrouter_sim.fake_run import write_fake_run
+from tests.xrouter_sim.fake_run import edited, write_fake_run
 from xrouter_sim.cli import main
 from xrouter_sim.evaluation.labels import Anchor, place
-from xrouter_sim.evaluation.report import save_picture
+from xrouter_sim.evaluation.report import save_picture, write_report
 
 ONE_OF_EACH = {"rewards1", "behaviours1", "robustness1", "training1-0"}
 VOID = {"meta", "link", "br", "wbr", "img"}
@@ -108,6 +109,41 @@ def test_tables_have_captions_and_scroll_in_boxes_of_their_own(page: Page) -> No
     assert len(scrolling) == 7
     assert all(box.get("tabindex") == "0" and box.get("aria-label") for box in scrolling)
     assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+
+
+def test_the_metrics_of_the_field_come_with_a_sentence_each(page: Page) -> None:
+    assert "Metrics of the field" in page.text
+    assert len(page.all("dt")) == len(page.all("dd")) >= 10
+    for name in ("arena score", "Opt. Sel", "PerfGain", "ParetoDist", "QNC", "selection entropy", "invalid actions"):
+        assert page.text.count(name) >= 2, name  # a column's head, and what it says
+    assert "luck-corrected oracle" in page.text
+    assert "zero router" in page.text
+    assert "best single model" in page.text
+
+
+def test_what_a_run_lacks_is_said_in_its_table(tmp_path: Path) -> None:
+    poorer = edited(
+        write_fake_run(tmp_path / "poorer", queries=12), lambda rows: rows.filter(pl.col("router") != "knn")
+    )
+    write_report([poorer], tmp_path / "page.html", replicates=100)
+    page = Page((tmp_path / "page.html").read_text())
+    assert "kNN not in this run" in " ".join(page.text.split())
+
+
+def test_a_run_that_leaves_costs_out_has_a_page_without_pictures_of_cost(tmp_path: Path) -> None:
+    free = write_fake_run(tmp_path / "free", queries=12, settings=(0.0,))
+    (free / "robustness.parquet").unlink()
+    edited(free, lambda rows: rows.with_columns(cost_usd=pl.lit(None, pl.Float64)))
+    facts = json.loads((free / "manifest.json").read_text())
+    facts |= {"cost_unit_usd": None, "store": facts["store"] | {"costs": {"kind": "none"}}}
+    (free / "manifest.json").write_text(json.dumps(facts))
+    write_report([free], tmp_path / "page.html", replicates=100)
+    text = (tmp_path / "page.html").read_text()
+    assert re.search(r"\bnan\b", Page(text).text) is None
+    assert 'id="frontier1"' not in text
+    assert "Routers compared" in text
+    with pytest.raises(LabError, match="leaves costs out"):
+        save_picture(free, tmp_path / "frontier.svg")
 
 
 def test_a_run_without_the_optional_files_has_a_shorter_page(folder: Path, tmp_path: Path) -> None:

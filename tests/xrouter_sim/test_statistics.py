@@ -80,6 +80,30 @@ def test_verdicts_say_no_difference_in_words() -> None:
     assert verdict("rl", "AIQ", "knn", Figure(None)) == "rl and knn: AIQ cannot be compared"
 
 
+@pytest.mark.parametrize(
+    ("difference", "by_seed", "end"),
+    [
+        (Figure(0.012, 0.003, 0.021), [0.01, 0.02], "more reward than knn, in each of 2 seeds"),
+        (Figure(0.012, 0.003, 0.021), [0.03, -0.01], "more reward than knn, but its seeds disagree (ahead in 1 of 2)"),
+        (Figure(-0.012, -0.021, -0.003), [-0.01, -0.02], "less reward than knn, in each of 2 seeds"),
+        (
+            Figure(-0.012, -0.021, -0.003),
+            [-0.03, 0.0],
+            "less reward than knn, but its seeds disagree (ahead in 0 of 2)",
+        ),
+        (
+            Figure(0.002, -0.004, 0.009),
+            [0.01, -0.01],
+            "at this sample size, +0.002 [−0.004, +0.009] (ahead in 1 of 2 seeds)",
+        ),
+        (Figure(0.012, 0.003, 0.021), [0.012], "more reward than knn"),
+        (Figure(None), [0.1, 0.2], "reward cannot be compared"),
+    ],
+)
+def test_verdicts_say_when_seeds_disagree(difference: Figure, by_seed: list[float], end: str) -> None:
+    assert verdict("rl", "reward", "knn", difference, by_seed).endswith(end)
+
+
 def test_there_is_no_minus_zero() -> None:
     assert signed(-0.0001) == "+0.000"
     assert signed(-0.01) == "−0.010"

@@ -216,6 +216,7 @@ def _edit(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], No
         (_edit(lambda rows: rows.head(0)), "holds no decisions"),
         (_edit(lambda rows: rows.with_columns(score=pl.lit(None, pl.Float64))), "have no score"),
         (_edit(lambda rows: rows.with_columns(score=pl.lit(math.nan))), "have no score"),
+        (_edit(lambda rows: rows.with_columns(cost_usd=pl.lit(None, pl.Float64))), "have no cost_usd"),
         (_edit(lambda rows: rows.with_columns(pl.col("reward") + 0.1)), "rewards are not score"),
         (_edit(lambda rows: rows.head(-1)), "are due"),
         (_edit(lambda rows: pl.concat([rows, rows.head(1)])), "are due"),

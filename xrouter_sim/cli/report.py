@@ -147,6 +147,7 @@ def _json(runs: list["Run"], summaries: list["RunSummary"], replicates: int, see
             | {
                 "provenance": {"counts": store.get("provenance"), "words": provenance_words(run.manifest)},
                 "store": {key: store.get(key) for key in ("path", "content_hash")},
+                "joined": run.manifest.get("joined", []),
                 "verdicts": verdicts(summary),
                 "robustness": as_json(robustness(run, at=summary.at, replicates=replicates, seed=seed)),
             }

@@ -66,10 +66,11 @@ def left_to_win(run: Run, at: float, bootstrap: Bootstrap) -> Left:
     cells = _stored(run)
     note = "from all samples in the store"
     if cells is None:
-        cells = _played(run)
-        note = "from one draw a model, as played: who knows a model's chance then knows its answer"
+        cells, note = _played(run), "from one draw a model, as played"
     if cells is None:
         return Left([], [], "no bounds: the run has no decisions of single models, and its store is not at hand")
+    if cells.score.shape[2] == 1:
+        note += "; with one answer a model, who knows its chance knows the answer, and the first four are one"
     unit = run.cost_unit
     bounds = [find(cells, at, unit) for find in BOUNDS]
     return Left(bounds, [bootstrap.means(bound.reward) for bound in bounds], note)

@@ -20,6 +20,9 @@ LONGEST_COMMENT = 1000
 STATED = re.compile(
     r"#\s*(?:(?:(?:expected )?output|returns?|prints?|should (?:return|print))\b:?)?\s*(.+?)\.?\s*$", re.I
 )
+CLOSING = re.compile(r"^\s*(?:\"{3}|'{3})", re.M)
+"""A docstring's end, which doctest takes for a part of what is expected where it is given a whole file."""
+
 UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, AttributeError, KeyError)
 COMPOUND = (ast.If, ast.With, ast.Try, ast.For)
 
@@ -65,7 +68,7 @@ class _Reader:
         for session in sessions:
             tree = syntax_tree(session.source)
             for statement in tree.body if tree else []:
-                yield from self._statement(statement, session.want.strip())
+                yield from self._statement(statement, CLOSING.split(session.want)[0].strip())
         tree = syntax_tree(piece)
         lines = piece.splitlines()
         for statement in _flat(tree.body) if tree else []:

@@ -23,6 +23,7 @@ BRACKETED = re.compile(r"^\[(?:PYTHON|TESTS)\]\n(.*?)^\[/", re.M | re.S)
 
 DEFINED = re.compile(r"^(?:async )?def (\w+)", re.M)
 ASSERTED = re.compile(r"^\W*assert (\w+)\(", re.M)
+ASSERTION = re.compile(r"^\W*(assert .+)$", re.M)
 KEPT_AT_TOP = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
@@ -73,7 +74,8 @@ def read_question(question: str) -> Asked:
     if named is None:
         return Asked(None, None, ())
     beginning = question[defined.start() :] if defined and "```" not in question else None
-    return Asked(named[1], beginning, tuple(read_examples([question, *_pieces(question)], named[1])))
+    pieces = [question, *_pieces(question), *ASSERTION.findall(question)]
+    return Asked(named[1], beginning, tuple(read_examples(pieces, named[1])))
 
 
 def read_response(text: str, asked: Asked) -> Returned:

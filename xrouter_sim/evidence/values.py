@@ -105,6 +105,6 @@ def _pairs(items: list[Any]) -> list[Any]:
 
 def _canonical_float(value: float) -> Any:
     if value != value or value in (float("inf"), float("-inf")):
-        return repr(value)
+        return {"float": repr(value)}
     rounded = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded

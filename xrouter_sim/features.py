@@ -51,6 +51,20 @@ FROM responses
 """
 """Samples are counted as a replay counts them: by order, whatever numbers are missing."""
 
+OPTIONS = 10
+"""Letters that an answer may be: A to J."""
+
+OPTIONS_SQL = """
+WITH cell AS (
+    SELECT response_id, query_id, model_id, prompt_style,
+        row_number() OVER (PARTITION BY query_id, model_id, prompt_style ORDER BY sample_index) - 1 AS sample
+    FROM responses
+)
+SELECT query_id, model_id, prompt_style, sample, (ascii(answer) - ascii('A') + 1)::TINYINT AS option
+FROM cell JOIN queries USING (query_id) JOIN latest_scores USING (response_id, grader)
+WHERE regexp_full_match(answer, '[A-J]')
+"""
+
 
 class Dims(NamedTuple):
     """Numbers of columns: of a query, of each model on offer, of each response."""
@@ -140,17 +154,31 @@ def response_texts(replay: Replay) -> tuple[list[str], npt.NDArray[np.int32]]:
         if store.content_hash() != replay.store["content_hash"]:
             raise LabError(f"{path} has changed since it was loaded: load it again")
         cells = store.frame(f"SELECT * FROM ({TEXTS_SQL}) WHERE regexp_matches(text, '\\S')")
-    cells = (
-        cells.join(_places(replay.query_ids, "query_id"), on="query_id")
-        .join(_places(replay.model_ids, "model_id"), on="model_id")
-        .join(_places(replay.prompt_styles, "prompt_style"), on="prompt_style")
-    )
+    cells = _placed(cells, replay)
     texts = cells["text"].unique().sort()
     number = cells.join(_places(texts.to_list(), "text"), on="text", how="left", maintain_order="left")["text_place"]
-    arm = cells["model_id_place"] * len(replay.prompt_styles) + cells["prompt_style_place"]
     index = np.full(replay.score.shape, -1, np.int32)
-    index[cells["query_id_place"].to_numpy(), arm.to_numpy(), cells["sample"].to_numpy()] = number.to_numpy()
+    index[_where(cells)] = number.to_numpy()
     return texts.to_list(), index
+
+
+def answer_options(replay: Replay) -> npt.NDArray[np.int8]:
+    """[Q, A, K] which option each response chose, where its answer is a letter from A (1) to J (OPTIONS); else 0.
+
+    Within a query equal answers have equal numbers in `Replay.answer`, but A in one query is not A in the next; habits
+    of models show here. 0 everywhere for a replay that was loaded from no file. Raises LabError when the store has
+    changed since it was loaded.
+    """
+    options = np.zeros(replay.score.shape, np.int8)
+    path = replay.store["path"]
+    if not Path(path).is_file():
+        return options
+    with ResponseStore(path) as store:
+        if store.content_hash() != replay.store["content_hash"]:
+            raise LabError(f"{path} has changed since it was loaded: load it again")
+        cells = _placed(store.frame(OPTIONS_SQL), replay)
+    options[_where(cells)] = cells["option"].to_numpy()
+    return options
 
 
 def cache_of(replay: Replay) -> Path | None:
@@ -216,6 +244,21 @@ def _check(what: str, names: tuple[str, ...], known: Collection[str]) -> None:
 
 def _columns(parts: tuple[str, ...], known: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [f"{part}.{column}" for part in parts for column in known[part]]
+
+
+def _placed(cells: pl.DataFrame, replay: Replay) -> pl.DataFrame:
+    """Those cells (query_id, model_id, prompt_style, sample) that the replay has, with their places in its arrays."""
+    return (
+        cells.join(_places(replay.query_ids, "query_id"), on="query_id")
+        .join(_places(replay.model_ids, "model_id"), on="model_id")
+        .join(_places(replay.prompt_styles, "prompt_style"), on="prompt_style")
+        .with_columns(arm=pl.col("model_id_place") * len(replay.prompt_styles) + pl.col("prompt_style_place"))
+    )
+
+
+def _where(placed: pl.DataFrame) -> tuple[npt.NDArray[Any], ...]:
+    """An index into arrays [Q, A, K]."""
+    return placed["query_id_place"].to_numpy(), placed["arm"].to_numpy(), placed["sample"].to_numpy()
 
 
 def _places(names: list[str], column: str) -> pl.DataFrame:

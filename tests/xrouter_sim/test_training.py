@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,12 +18,14 @@ from xrouter_sim.cli import main
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import cost_unit
+from xrouter_sim.routers.evidence import smoothed_grades
 from xrouter_sim.routers.fixed import Random
 from xrouter_sim.routers.prior import is_better
 from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.training.lattice import Lattice, draw_lattice, exact_reward
 from xrouter_sim.training.rl import Config, Trainer, penalties
 
-QUICK = Config(updates=6, groups=32, warm_up_states=800, warm_up_epochs=2, validate_every=3)
+QUICK = Config(updates=6, lattice_share=0.67, lattice_steps=6, groups=32, validate_every=3)
 
 
 def trainer(config: Config = QUICK, queries: int = 300) -> Trainer:
@@ -55,11 +58,12 @@ def test_another_seed_gives_other_weights():
 
 
 def test_training_that_shows_no_gain_leaves_the_rule_as_it_was():
-    made = trainer(Config(**vars(QUICK) | {"learning_rate": 0.0, "warm_up_states": 0}))
+    made = trainer(Config(**vars(QUICK) | {"learning_rate": 0.0}))
     untrained = {name: value.clone() for name, value in made.router.weights().items()}
+    made.best_reward = 1.0  # nothing earns more
     made.run(4096, lambda _: False)
     assert made.best_update == 0
-    assert same(made.best, untrained)
+    assert same(made.best, untrained | {"lookahead": torch.tensor(0.0)})
 
 
 def test_a_gain_counts_when_it_is_more_than_luck_and_harms_no_penalty():
@@ -83,17 +87,76 @@ def test_training_beats_chance_on_test_queries():
     assert learned.reward.mean() > play(chance.act, made.calm, test, test, penalty).reward.mean() + 0.05
 
 
+def drawn(made: Trainer, queries: int = 24) -> Lattice:
+    rng = np.random.default_rng(0)
+    chosen = made.train_queries[:queries]
+    penalty = penalties(0, np.arange(queries))
+    return draw_lattice(made.router.encoder, made.replay, made.grades, chosen, penalty, rng)
+
+
+def shuffled(made: Trainer) -> None:
+    """Corrections that are not zero, so that there is something to see."""
+    torch.manual_seed(0)
+    torch.nn.init.normal_(made.router.network.head.weight, std=0.5)
+
+
 def test_arms_are_interchangeable_to_the_network():
-    made = trained()
-    episodes = made.calm.reset(np.arange(8), np.arange(8), np.full(8, 0.5))
-    state = made.router.encoder(made.calm.observe(episodes, np.arange(8)))
-    order = torch.tensor([2, 0, 1])
-    per_arm = ("tokens", "answer", "prior", "expected_cost", "callable", "selectable")
-    shuffled = type(state)(**{k: v[:, order] if k in per_arm else v for k, v in vars(state).items()})
+    made = trainer()
+    shuffled(made)
+    view, order = drawn(made).view, torch.tensor([2, 0, 1])
+    by_arm = {"arm": 1, "price": 1, "answer": 1, "option": 1, "evidence": 1, "called": 2, "ok": 2, "callable": 2}
+    turned = replace(view, **{name: getattr(view, name).index_select(axis, order) for name, axis in by_arm.items()})
     with torch.inference_mode():
-        plain, turned = made.router.network(state), made.router.network(shuffled)
-    assert torch.allclose(plain.correct[:, order], turned.correct, atol=1e-5)
-    assert torch.allclose(plain.logits[:, :3][:, order], turned.logits[:, :3], atol=1e-4)
+        plain, other = (made.router.network(made.router.encoder(v)) for v in (view, turned))
+    assert torch.allclose(plain.correct[..., order], other.correct, atol=1e-4)
+    assert torch.allclose(plain.logits[..., :3][..., order], other.logits[..., :3], atol=1e-2)
+
+
+def test_what_was_not_called_is_not_seen():
+    made = trainer()
+    shuffled(made)
+    view = drawn(made).view
+    turned = replace(view, answer=view.answer.flip(0), option=view.option.flip(0), evidence=view.evidence.flip(0))
+    with torch.inference_mode():
+        seen, other = (made.router.network(made.router.encoder(v)).logits for v in (view, turned))
+    assert torch.equal(seen[:, 0], other[:, 0]), "before the first call nothing is known of answers"
+    only_first = 1
+    changed = replace(view, answer=torch.where(torch.arange(3) == 0, view.answer, 0))
+    with torch.inference_mode():
+        after = made.router.network(made.router.encoder(changed)).logits
+    assert torch.equal(seen[:, only_first], after[:, only_first]), "after a call of one arm the others' answers are not"
+    assert not torch.equal(seen[:, -1], after[:, -1])
+
+
+def test_the_exact_reward_is_that_of_every_course_weighed_by_its_chance():
+    made = trainer()
+    shuffled(made)
+    lattice = drawn(made)
+    logits = made.router.network(made.router.encoder(lattice.view)).logits
+    chance = torch.softmax(logits, dim=2)
+    m = lattice.grade.shape[1]
+
+    def follow(row: int, called: int) -> float:
+        earned = 0.0
+        for i in range(m):
+            if lattice.view.callable[row, called, i]:
+                earned += float(chance[row, called, i]) * follow(row, called | 1 << i)
+            if lattice.view.ok[row, called, i]:
+                left = max(1.0 - float(lattice.penalty[row] * lattice.spent[row, called]), 0.0)
+                earned += float(chance[row, called, m + i]) * left * float(lattice.grade[row, i])
+        return earned
+
+    expected = [follow(row, 0) for row in range(len(lattice.grade))]
+    assert exact_reward(logits, lattice).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_smoothed_grades_keep_the_mean_and_lose_variance():
+    replay = tiny_replay(600, samples=1)
+    train = replay.indices("train")
+    smoothed, grades = smoothed_grades(replay, train), replay.mean_score[train]
+    assert smoothed.mean(axis=0) == pytest.approx(grades.mean(axis=0), abs=0.03)
+    assert smoothed.var() < 0.9 * grades.var()
+    assert np.corrcoef(smoothed.ravel(), grades.ravel())[0, 1] > 0.5
 
 
 def test_validation_queries_are_not_trained_on():

@@ -161,6 +161,11 @@ class Observation:
         return filled_field(self.words, ARM)
 
     @cached_property
+    def sample(self) -> Array:
+        """[B, L] which of the arm's samples came; NO_CALL where the slot is empty."""
+        return filled_field(self.words, SAMPLE)
+
+    @cached_property
     def outcome(self) -> Array:
         """[B, L] an Outcome, NO_CALL where the slot is empty."""
         return filled_field(self.words, OUTCOME)

@@ -1,122 +1,212 @@
-"""From an observation to the network's features. No raw query features: those let a network learn queries by heart.
+"""From what a router has seen to the network's features. No raw query features: those a network learns by heart.
 
-What the query tells comes in through the prior alone; beside it stand prices, λ, what was spent, and what the answers
-so far say: which arms agree, how good the arms are that agree or differ, how long, hesitant and likely their words are.
+What the query tells comes in through the prior alone. Beside it stand prices, λ, the budget, what was spent, and what
+the answers say of one another (see `evidence`): by how much they move the odds of every arm, called or not.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import NO_CALL
-from xrouter_sim.features import text_features
-from xrouter_sim.replay import Bools, Floats, Ints, Replay
+from xrouter_sim.features import answer_options, text_features
+from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers.base import callable_arms
+from xrouter_sim.routers.evidence import Evidence, fit_evidence
 from xrouter_sim.routers.network import State
 from xrouter_sim.routers.prior import fit_prior
 
-BEHAVIOUR_DIMENSIONS = 4
-LOG_GUESSES = np.log(3.0)
-"""Evidence that agreement carries beside the arms' own odds: two wrong answers seldom agree by chance. A scale, learned
-over by the network."""
+PAIRS = ("agrees", "differs", "apart", "meet", "part")
+TRIPLES = ("if_met", "if_not")
+
+NO_LIMIT = 1e6
+"""Cost units of a budget where there is none."""
+
+
+@dataclass
+class View:
+    """What is known of B queries with m arms each, in S situations a query: S is 1 where episodes are played, and every
+    set of called arms where a policy is trained on all of them at once (`training.lattice`).
+
+    What an arm answers is the same in every situation; only where it is `ok` may it be looked at.
+    """
+
+    query: Tensor  # [B] index into the replay
+    arm: Tensor  # [B, m] index of an arm
+    price: Tensor  # [B, m] factor on the price card
+    answer: Tensor  # [B, m] equal numbers are equal answers, -1 none
+    option: Tensor  # [B, m] 1 … OPTIONS: the letter chosen; 0 none
+    evidence: Tensor  # [B, m, E] standardised
+    penalty: Tensor  # [B] λ
+    room: Tensor  # [B] budget in cost units, NO_LIMIT at most
+    called: Tensor  # [B, S, m] bool
+    ok: Tensor  # [B, S, m] bool: a usable response is at hand
+    callable: Tensor  # [B, S, m] bool
+    spent: Tensor  # [B, S] in cost units
+    turn: Tensor  # [B, S]
+    last_turn: Tensor  # [B, S] bool
 
 
 class Encoder:
-    """Turns observations on one replay into States. Fitted on training queries alone."""
+    """Turns views on one replay into States. Fitted on training queries alone."""
 
     def __init__(self, replay: Replay, queries: Ints, cost_unit: float) -> None:
         """`queries` [n] training indices; `cost_unit` in USD."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
-        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
-        self.mean_score = replay.mean_score[queries].mean(axis=0)
+        prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
+        self.prior_score, self.prior_cost = _tensor(prior.score), _tensor(prior.cost / cost_unit)
+        self.tables: Evidence = fit_evidence(replay, queries)
+        self.table = torch.from_numpy(self.tables.table)
+        self.by_option = _tensor(self.tables.option)
+        self.by_pair = _tensor(np.stack([getattr(self.tables, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
+        self.by_triple = _tensor(np.stack([getattr(self.tables, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
+        self.options = answer_options(replay)
         seen = replay.sample_mask[queries][..., None]
         evidence = np.where(seen, replay.evidence[queries], np.nan)
         self.evidence_mean = np.nanmean(evidence, axis=(0, 2))
         self.evidence_scale = np.nanstd(evidence, axis=(0, 2)) + 1e-3
-        self.behaviour = _behaviour(replay.mean_score[queries] - self.prior.score[queries])
 
-    def __call__(self, observation: Observation) -> State:
-        prior = self.prior.score[observation.query]
-        odds = np.log(prior / (1.0 - prior))
-        cost = self.prior.cost[observation.query] * observation.price[:, self.model_of_arm] / self.cost_unit
-        spent, penalty = observation.cost / self.cost_unit, observation.penalty
-        called, ok, answer, evidence = self._by_arm(observation)
-        selectable = ok
-        may_call = callable_arms(observation, self.model_of_arm)
-        may_call &= ~(observation.last_turn & selectable.any(axis=1))[:, None]
-        same, differ = _agreement(answer)
-        weight = np.where(answer >= 0, odds + LOG_GUESSES, 0.0)
-        tokens = [
-            odds / 2.0,
-            np.broadcast_to(2.0 * self.mean_score - 1.0, odds.shape),
-            ok,
-            called & ~ok,
-            may_call,
-            answer >= 0,
-            0.5 * np.log10(cost + 1e-6) + 1.0,
-            np.clip(penalty[:, None] * cost, 0.0, 2.0),
-            prior * np.clip(1.0 - penalty[:, None] * (spent[:, None] + cost), 0.0, 1.0),
-            (same @ weight[:, :, None])[..., 0] / 3.0,
-            (differ @ weight[:, :, None])[..., 0] / 3.0,
-            same.sum(axis=2) / 4.0,
-            differ.sum(axis=2) / 4.0,
-        ]
-        shared = [
-            np.log1p(penalty),
-            penalty == 0,
-            np.clip(penalty * spent, 0.0, 1.0),
-            observation.turn / 4.0,
-            observation.last_turn,
-            ok.sum(axis=1) / 4.0,
-            same.sum(axis=2).max(axis=1) / 4.0,
-        ]
-        behaviour = np.broadcast_to(self.behaviour, (*odds.shape, self.behaviour.shape[1]))
-        return State(
-            tokens=_tensor(np.concatenate([np.stack(tokens, axis=-1), evidence, behaviour], axis=-1)),
-            globals=_tensor(np.stack(shared, axis=-1)),
-            answer=torch.from_numpy(answer),
-            prior=_tensor(prior),
-            penalty=_tensor(penalty),
-            spent=_tensor(spent),
-            expected_cost=_tensor(cost),
-            callable=torch.from_numpy(may_call),
-            selectable=torch.from_numpy(selectable),
-        )
+    def standardised(self, evidence: npt.NDArray[np.float64], arm: Ints) -> npt.NDArray[np.float64]:
+        """Evidence [..., E] of responses of the arms [...], as multiples of the arm's own spread."""
+        scaled = (evidence - self.evidence_mean[arm]) / self.evidence_scale[arm]
+        clipped: npt.NDArray[np.float64] = np.clip(scaled, -3.0, 3.0)
+        return clipped
 
-    def _by_arm(self, observation: Observation) -> tuple[Bools, Bools, Ints, Floats]:
-        """Slots laid out by arm: called, ok, answer (-1 none) and standardised evidence, [B, A] or [B, A, E] each."""
-        shape = (len(observation), len(self.model_of_arm))
+    def view(self, observation: Observation) -> View:
+        """One situation for each episode, over all arms of the replay."""
+        arms = len(self.model_of_arm)
+        shape = (len(observation), arms)
         called, ok = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        answer = np.full(shape, -1)
+        answer, option = np.full(shape, -1), np.zeros(shape, np.int64)
         evidence = np.zeros((*shape, observation.evidence.shape[2]))
         row, slot = np.nonzero(observation.arm != NO_CALL)
         arm = observation.arm[row, slot]
         called[row, arm] = True
         ok[row, arm] = observation.ok[row, slot]
         answer[row, arm] = observation.answer[row, slot]
-        standard = (observation.evidence[row, slot] - self.evidence_mean[arm]) / self.evidence_scale[arm]
-        evidence[row, arm] = np.where(ok[row, arm][:, None], np.clip(standard, -3.0, 3.0), 0.0)
-        return called, ok, answer, evidence
+        option[row, arm] = self.options[observation.query[row], arm, observation.sample[row, slot]]
+        standard = self.standardised(observation.evidence[row, slot], arm)
+        evidence[row, arm] = np.where(ok[row, arm][:, None], standard, 0.0)
+        may_call = callable_arms(observation, self.model_of_arm)
+        may_call &= ~(observation.last_turn & ok.any(axis=1))[:, None]
+        may_call &= (observation.cost < observation.budget)[:, None]
+        return View(
+            query=torch.from_numpy(observation.query),
+            arm=torch.arange(arms).expand(shape),
+            price=_tensor(observation.price[:, self.model_of_arm]),
+            answer=torch.from_numpy(np.where(ok, answer, -1)),
+            option=torch.from_numpy(option),
+            evidence=_tensor(evidence),
+            penalty=_tensor(observation.penalty),
+            room=_tensor(np.minimum(observation.budget / self.cost_unit, NO_LIMIT)),
+            called=torch.from_numpy(called)[:, None],
+            ok=torch.from_numpy(ok)[:, None],
+            callable=torch.from_numpy(may_call)[:, None],
+            spent=_tensor(observation.cost / self.cost_unit)[:, None],
+            turn=_tensor(observation.turn)[:, None],
+            last_turn=torch.from_numpy(observation.last_turn)[:, None],
+        )
+
+    def __call__(self, view: View) -> State:
+        arm, table = view.arm, self.table[view.query]
+        prior = self.prior_score[view.query].gather(1, arm)
+        base = torch.logit(prior)
+        cost = self.prior_cost[view.query].gather(1, arm) * view.price
+        own = self.by_option[table].gather(1, arm[:, :, None].expand(-1, -1, self.by_option.shape[2]))
+        own = own.gather(2, view.option[:, :, None])[:, :, 0]
+        agrees, differs, apart, meet, part = _taken(self.by_pair[table], arm, 2).unbind(1)
+        if_met, if_not = (_taken(self.by_triple[table], arm, 3) + base[:, None, None, None]).clamp(-4.0, 4.0).unbind(1)
+        equal, unequal = _agreement(view.answer)
+        heard = view.ok.float()
+        lift = torch.einsum("bij,bsj->bsi", agrees * equal + differs * unequal, heard)
+        same, other = (torch.einsum("bij,bsj->bsi", pair, heard) for pair in (equal, unequal))
+        answered = base[:, None] + own[:, None] + lift
+        # An arm that has not been heard: the mean of what each pair of answers at hand says of it.
+        told = if_met * equal[..., None] + if_not * unequal[..., None]
+        pairs = torch.einsum("bij,bsi,bsj->bs", equal + unequal, heard, heard)[..., None]
+        unheard = torch.einsum("bijk,bsi,bsj->bsk", told, heard, heard) / pairs.clamp(min=1.0)
+        odds = torch.where(view.ok, answered, torch.where(pairs > 0, unheard, base[:, None])).clamp(-4.0, 4.0)
+        chance = torch.sigmoid(odds)
+        penalty = view.penalty[:, None]
+        paid, due = penalty * view.spent, penalty * cost
+        worth_now = chance * (1.0 - paid).clamp(min=0.0)[:, :, None] * heard
+        worth_called = chance * (1.0 - paid[:, :, None] - due[:, None]).clamp(min=0.0) * view.callable
+        best_now, best_called = worth_now.amax(dim=2, keepdim=True), worth_called.amax(dim=2, keepdim=True)
+        best_chance = (chance * heard).amax(dim=2, keepdim=True)
+        wide = odds.shape
+        room = (view.room[:, None] - view.spent).clamp(0.0, 2.0)
+        tokens = [
+            odds / 2.0,
+            base[:, None] / 2.0,
+            heard,
+            (view.called & ~view.ok).float(),
+            view.callable.float(),
+            heard * own[:, None] / 2.0,
+            heard * lift / 3.0,
+            heard * same / 3.0,
+            heard * other / 3.0,
+            (1.0 - heard) * (odds - base[:, None]),
+            0.4 * torch.log10(cost + 1e-6)[:, None] + 1.0,
+            due.clamp(max=2.0)[:, None],
+            worth_now,
+            worth_called,
+            (worth_now - best_now) * heard * 3.0,
+            (worth_called - best_now) * view.callable * 3.0,
+            (chance - best_chance) * (1.0 - heard) * 2.0,
+            torch.log1p(view.penalty)[:, None, None] / 2.0,
+            paid.clamp(max=1.0)[:, :, None],
+            room[:, :, None],
+            heard.sum(dim=2, keepdim=True) / 4.0,
+            view.turn[:, :, None] / 4.0,
+            view.last_turn[:, :, None].float(),
+            best_now,
+            best_called,
+            (best_now - best_called) * 3.0,
+            best_chance,
+        ]
+        shown = torch.stack([part.expand(wide) for part in tokens], dim=-1)
+        evidence = view.evidence[:, None] * heard[..., None]
+        return State(
+            tokens=torch.cat([shown, evidence], dim=-1),
+            equal=equal,
+            odds=odds,
+            ok=view.ok,
+            callable=view.callable,
+            paid=paid,
+            due=due,
+            expected_cost=cost,
+            meet=meet,
+            part=part,
+            if_met=torch.sigmoid(base[:, :, None] + agrees),
+            if_not=torch.sigmoid(base[:, :, None] + differs),
+            if_apart=torch.sigmoid(base[:, :, None] + apart),
+            third_if_not=torch.sigmoid(if_not),
+        )
 
 
-def _behaviour(residual: Floats) -> Floats:
-    """[A, ≤ 4] how an arm's surprises go with those of others: scaled principal directions of the residuals [n, A]."""
-    _, singular, directions = np.linalg.svd(residual - residual.mean(axis=0), full_matrices=False)
-    kept = slice(0, BEHAVIOUR_DIMENSIONS)
-    scale = 2.0 * singular[kept] / np.sqrt(len(residual))
-    loadings: Floats = directions[kept].T * scale
-    return loadings
+def _taken(tables: Tensor, arm: Tensor, axes: int) -> Tensor:
+    """[B, N, m, …] of tables [B, N, A, …], whose last `axes` axes are arms, those of the arms at hand [B, m]."""
+    for axis in range(2, 2 + axes):
+        shape = [1] * tables.dim()
+        shape[0], shape[axis] = arm.shape
+        wide = list(tables.shape)
+        wide[axis] = arm.shape[1]
+        tables = tables.gather(axis, arm.reshape(shape).expand(wide))
+    return tables
 
 
-def _agreement(answer: Ints) -> tuple[Floats, Floats]:
-    """[B, A, A] 1 where two different arms gave equal answers, and where they gave different ones."""
+def _agreement(answer: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, m, m] 1 where two different arms gave equal answers, and where they gave different ones."""
     has = answer >= 0
-    both = has[:, :, None] & has[:, None, :]
+    others = ~torch.eye(answer.shape[1], dtype=torch.bool, device=answer.device)
+    both = has[:, :, None] & has[:, None, :] & others
     equal = answer[:, :, None] == answer[:, None, :]
-    others = ~np.eye(answer.shape[1], dtype=np.bool_)
-    return (both & equal & others).astype(np.float64), (both & ~equal).astype(np.float64)
+    return (both & equal).float(), (both & ~equal).float()
 
 
-def _tensor(values: npt.NDArray[np.generic]) -> torch.Tensor:
+def _tensor(values: npt.NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

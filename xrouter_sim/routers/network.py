@@ -1,13 +1,16 @@
-"""The small policy's network: equivariant over the arms of the pool, told λ and today's prices.
+"""The small policy's network: equivariant over the arms of the pool, told λ, the budget and today's prices.
 
-Each arm is a token. Tokens exchange three kinds of message: from arms whose answers agree, from arms whose answers
-differ, and from the whole pool. So a permutation of the arms permutes the outputs, and any number of arms will do.
+Each arm is a token. Tokens exchange four kinds of message: from arms whose answers agree, from all that have answered,
+from the best of those that could be called, and their own. So a permutation of the arms permutes the outputs, and any
+number of arms will do.
 
-The heads are corrections of plain rules, so that an untrained network is already a sensible router:
+The heads are corrections of plain rules, so that an untrained network is already a router, told by `lookahead` which:
 
-    p(arm is right)  = σ(logit(prior) + correction), the correction only for arms that have answered
+    p(arm is right)  = σ(odds + correction)           odds: prior and evidence, see `encoding`
     value of select  = p · (1 − min(λ · spent, 1))
-    value of call    = p · (1 − min(λ · (spent + expected cost), 1))       (call it and take what comes)
+    value of call    = p · (1 − min(λ · (spent + expected cost), 1))       lookahead 0: call it and take what comes
+                     = the best plan of up to three calls that begins with it: ask a second arm; where the two agree,
+                       select; where they differ, select the likelier or ask a third     lookahead 1
     logit            = value / temperature + correction
 """
 
@@ -22,20 +25,30 @@ FRUGALITY = 1e-4
 
 @dataclass
 class State:
-    """Tensors for B episodes and A arms; the last axis of `tokens` and `globals` holds features."""
+    """Tensors for B queries, S situations each (see `encoding.View`) and m arms; tokens hold features last."""
 
-    tokens: Tensor  # [B, A, F]
-    globals: Tensor  # [B, G]
-    answer: Tensor  # [B, A] int; equal numbers are equal answers, -1 none
-    prior: Tensor  # [B, A] expected score from the query alone, in (0, 1)
-    penalty: Tensor  # [B] λ
-    spent: Tensor  # [B] in cost units
-    expected_cost: Tensor  # [B, A] of calling the arm now, in cost units
-    callable: Tensor  # [B, A] bool
-    selectable: Tensor  # [B, A] bool
+    tokens: Tensor  # [B, S, m, F]
+    equal: Tensor  # [B, m, m] 1 where two arms' answers are equal
+    odds: Tensor  # [B, S, m] log-odds that an arm's answer is, or would be, right
+    ok: Tensor  # [B, S, m] bool: a response to select
+    callable: Tensor  # [B, S, m] bool
+    paid: Tensor  # [B, S] λ · spent
+    due: Tensor  # [B, m] λ · expected cost
+    expected_cost: Tensor  # [B, m] of calling the arm now, in cost units
+    meet: Tensor  # [B, m, m] how often two arms agree; this and what follows are chances, see `evidence`
+    part: Tensor  # [B, m, m] how often they differ
+    if_met: Tensor  # [B, m, m] that the first arm is right given that the second agrees
+    if_not: Tensor  # [B, m, m] and given that it differs
+    if_apart: Tensor  # [B, m, m] and given that one of the two gave no answer
+    third_if_not: Tensor  # [B, m, m, m] that the third arm is right given that the other two differ
 
     def __len__(self) -> int:
-        return len(self.penalty)
+        return len(self.paid)
+
+    @property
+    def free(self) -> Tensor:
+        """[B, S] whether there is more than one thing to do."""
+        return self.callable.sum(dim=2) + self.ok.sum(dim=2) > 1
 
     def take(self, rows: Tensor) -> "State":
         return State(**{name: values[rows] for name, values in vars(self).items()})
@@ -47,78 +60,98 @@ class State:
 
 @dataclass
 class Output:
-    """What the network says of B states."""
+    """What the network says of the situations."""
 
-    logits: Tensor  # [B, 2A] call each arm, then select each arm; least float where not allowed
-    correct: Tensor  # [B, A] logit of the chance that the arm's answer is right
-
-
-class Message(nn.Module):
-    """One round of messages along agreement, disagreement and the whole pool."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mix = nn.Linear(4 * width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, hidden: Tensor, agree: Tensor, differ: Tensor) -> Tensor:
-        pool = hidden.mean(dim=1, keepdim=True).expand_as(hidden)
-        heard = torch.cat([hidden, agree @ hidden, differ @ hidden, pool], dim=-1)
-        out: Tensor = self.norm(hidden + torch.relu(self.mix(heard)))
-        return out
+    logits: Tensor  # [B, S, 2m] call each arm, then select each arm; least float where not allowed
+    correct: Tensor  # [B, S, m] logit of the chance that the arm's answer is, or would be, right
 
 
 class PolicyNetwork(nn.Module):
     """See the module's text. `width` is that of the hidden layers."""
 
     temperature: Tensor
+    lookahead: Tensor
 
-    def __init__(self, token_features: int, global_features: int, width: int = 48, rounds: int = 2) -> None:
+    def __init__(self, features: int, width: int = 32) -> None:
         super().__init__()
-        # Reward that one unit of a logit is worth; training cools it. A buffer, so that it is saved with the weights.
-        self.register_buffer("temperature", torch.tensor(0.03))
-        self.embed_token = nn.Linear(token_features, width)
-        self.embed_global = nn.Linear(global_features, width)
-        self.rounds = nn.ModuleList(Message(width) for _ in range(rounds))
-        self.arm_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
-        last = self.arm_head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.embed = nn.Linear(features, width)
+        self.mix = nn.Linear(4 * width, width)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 3)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("temperature", torch.tensor(0.02))
+        self.register_buffer("lookahead", torch.tensor(0.0))
 
     def forward(self, state: State) -> Output:
-        agree, differ = _agreement(state.answer)
-        hidden = torch.relu(self.embed_token(state.tokens) + self.embed_global(state.globals)[:, None])
-        for message in self.rounds:
-            hidden = message(hidden, agree, differ)
-        correction = self.arm_head(hidden)
-        # What an arm that has not answered is worth stays the prior's to say: it is fitted for that.
-        correct = torch.logit(state.prior) + correction[..., 0] * state.selectable
-        call, select = _rule_values(state, torch.sigmoid(correct.detach()))
+        hidden = torch.relu(self.embed(state.tokens))
+        heard = state.ok[..., None].float()
+        answered = (hidden * heard).sum(dim=2, keepdim=True) / heard.sum(dim=2, keepdim=True).clamp(min=1.0)
+        offered = (hidden * state.callable[..., None]).amax(dim=2, keepdim=True)
+        # An arm that has not been heard must not learn who agrees with it.
+        agree = torch.einsum("bij,bsjw->bsiw", 0.5 * state.equal, hidden * heard) * heard
+        parts = [hidden, answered.expand_as(hidden), offered.expand_as(hidden), agree]
+        correction = self.head(self.norm(hidden + torch.relu(self.mix(torch.cat(parts, dim=-1)))))
+        # Before the first answer the prior says what there is to say.
+        correct = state.odds + correction[..., 0] * state.ok.any(dim=2, keepdim=True)
+        call, select = self._rule_values(state, correct.detach())
         blocked = torch.finfo(call.dtype).min
         logits = torch.cat(
             [
                 (call / self.temperature + correction[..., 1]).masked_fill(~state.callable, blocked),
-                (select / self.temperature + correction[..., 2]).masked_fill(~state.selectable, blocked),
+                (select / self.temperature + correction[..., 2]).masked_fill(~state.ok, blocked),
             ],
-            dim=1,
+            dim=2,
         )
         return Output(logits, correct)
 
+    def _rule_values(self, state: State, odds: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, m] expected reward of calling an arm, and of selecting its response now."""
+        chance = torch.sigmoid(odds)
+        select = chance * (1.0 - state.paid[:, :, None]).clamp(min=0.0)
+        call = chance * (1.0 - state.paid[:, :, None] - state.due[:, None]).clamp(min=0.0)
+        if self.lookahead > 0:
+            call = torch.maximum(call, planned(state))
+        return call - FRUGALITY * state.expected_cost[:, None], select
 
-def _rule_values(state: State, chance: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, A] expected reward of calling an arm and taking what comes, and of selecting its response now."""
-    spent = (state.penalty * state.spent)[:, None]
-    select = chance * (1.0 - spent).clamp(min=0.0)
-    call = chance * (1.0 - spent - state.penalty[:, None] * state.expected_cost).clamp(min=0.0)
-    return call - FRUGALITY * state.expected_cost, select
+
+def planned(state: State) -> Tensor:
+    """[B, S, m] what plans with a second and a third call are worth, that begin with calling an arm; 0 from the second
+    answer on, when only single calls are weighed."""
+    m = state.due.shape[1]
+    others = ~torch.eye(m, dtype=torch.bool)
+    due = state.due
+    heard = state.ok.sum(dim=2)
+
+    # With one answer at hand: its arm i is given, j is called now.
+    first = state.ok.float().argmax(dim=2)  # [B, S]
+    tables = [state.meet, state.part, state.if_met, state.if_not, state.if_not.transpose(1, 2)]
+    tables += [state.if_apart, state.if_apart.transpose(1, 2), state.third_if_not]
+    after = 1.0 - state.paid[:, :, None] - due[:, None]  # [B, S, m] once j is paid
+    now = _second_call([_of(table, first) for table in tables], after, due, state.callable)
+    # With none: i is called now, j next; the best j counts.
+    after_both = 1.0 - state.paid[:, :1, None] - due[:, :, None] - due[:, None]  # [B, m, m]
+    offered = state.callable[:, :1] & others
+    later = (_second_call(tables, after_both, due, offered) * offered).amax(dim=2)
+    none_at_hand = (heard == 0)[..., None] * later[:, None]
+    return torch.where((heard == 1)[..., None], now, none_at_hand)
 
 
-def _agreement(answer: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, A, A] averaging weights over the other arms with an equal answer, and with another answer."""
-    has = answer >= 0
-    both = has[:, :, None] & has[:, None, :]
-    equal = (answer[:, :, None] == answer[:, None, :]) & both
-    others = ~torch.eye(answer.shape[1], dtype=torch.bool, device=answer.device)
-    scale = 1.0 / 4.0  # sums, not means, since how many agree matters; scaled to stay near 1
-    return (equal & others).float() * scale, (both & ~equal).float() * scale
+def _second_call(tables: list[Tensor], after: Tensor, due: Tensor, offered: Tensor) -> Tensor:
+    """[B, N, m] worth of asking each arm j for a second answer beside that of arm i of N.
+
+    `tables` are [B, N, m], the last one [B, N, m, m] with the third arm's chance. `after` is 1 − λ · (all that is paid
+    once j is), `due` [B, m] for the third call; `offered` says which arms may be the third.
+    """
+    meet, part, first_if_met, first_if_not, second_if_not, first_apart, second_apart, third_if_not = tables
+    left = after.clamp(min=0.0)
+    third = third_if_not * (after[..., None] - due[:, None, None]).clamp(min=0.0) * offered[:, :, None]
+    differ = torch.maximum(torch.maximum(first_if_not, second_if_not) * left, third.amax(dim=3))
+    apart = torch.maximum(first_apart, second_apart) * left
+    return meet * first_if_met * left + part * differ + (1.0 - meet - part).clamp(min=0.0) * apart
+
+
+def _of(table: Tensor, arm: Tensor) -> Tensor:
+    """[B, S, m, …] the rows of arms [B, S] in tables [B, m, m, …]."""
+    rows = torch.arange(len(table))[:, None]
+    return table[rows, arm]

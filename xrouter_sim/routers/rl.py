@@ -24,32 +24,31 @@ class RLRouter(Router):
 
     name = "rl"
     kind: ClassVar[Kind] = "rl"
-    reads = ("query text", "domain", "pool", "prices", "penalty", "cost so far", "answers", "errors")
+    reads = ("query text", "domain", "pool", "prices", "penalty", "budget", "cost so far", "answers", "errors")
     encoder: Encoder
     network: PolicyNetwork
 
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
         self.encoder = Encoder(replay, queries, cost_unit)
         torch.manual_seed(seed)
-        self.network = PolicyNetwork(*self._feature_counts(replay))
+        self.network = PolicyNetwork(self._features(replay))
 
     def act(self, observation: Observation) -> Action:
         """The likeliest action."""
-        state = self.encoder(observation)
+        state = self.encoder(self.encoder.view(observation))
         with torch.inference_mode():
-            logits = self.network(state).logits
+            logits = self.network(state).logits[:, 0]
         return to_action(logits.argmax(dim=1).numpy(), state, observation)
 
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters by name."""
         return dict(self.network.state_dict())
 
-    def _feature_counts(self, replay: Replay) -> tuple[int, int]:
+    def _features(self, replay: Replay) -> int:
         simulator = Simulator(replay, Profile(), 0, self.encoder.cost_unit)
         first = np.zeros(1, np.int64)
         observation = simulator.observe(simulator.reset(first, first, np.zeros(1)))
-        state = self.encoder(observation)
-        return state.tokens.shape[2], state.globals.shape[1]
+        return self.encoder(self.encoder.view(observation)).tokens.shape[-1]
 
 
 def to_action(choice: Ints, state: State, observation: Observation) -> Action:
@@ -58,11 +57,11 @@ def to_action(choice: Ints, state: State, observation: Observation) -> Action:
     A call in the last turn is taken as it comes; where nothing can be called or selected the episode ends without an
     answer.
     """
-    arms = state.callable.shape[1]
+    arms = state.callable.shape[2]
     selects, arm = choice >= arms, choice % arms
     slot = (observation.arm == arm[:, None]).argmax(axis=1)
     call_final = np.where(observation.last_turn, int(Final.ADOPT), int(Final.CONTINUE))
-    stuck = ~(state.callable.any(dim=1) | state.selectable.any(dim=1)).numpy()
+    stuck = ~(state.callable.any(dim=2) | state.ok.any(dim=2))[:, 0].numpy()
     calls = np.where(selects | stuck, NO_CALL, arm)
     final = np.where(selects, slot, call_final)
     return Action(calls[:, None], np.where(stuck, int(Final.NONE), final))

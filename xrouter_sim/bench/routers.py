@@ -219,9 +219,7 @@ def _is_finished(job: Job, plan: Plan, ground: Ground) -> bool:
     if plan.overwrite or not path.is_file():
         return False
     if not plan.resume:
-        raise LabError(
-            f"{plan.out} holds finished runs: go on with --resume, or start anew with --overwrite"
-        )
+        raise LabError(f"{plan.out} holds finished runs: go on with --resume, or start anew with --overwrite")
     try:
         made = json.loads(path.read_text()).get("bench", {})
     except (ValueError, AttributeError) as error:

@@ -1,7 +1,8 @@
 """Inputs for programs of which nothing is known but how many arguments they take: the same for every question.
 
 They are ordinary values, and no corner cases: of two programs that both passed the tests of an MBPP training question,
-24% to 46% differ on "", {}, 0, 0.5 or -3.7, and 7% to 25% on most of the values here, which tell right from wrong as well.
+24% to 46% differ on "", {}, 0, 0.5 or -3.7, and 7% to 25% on most of the values here, which tell right from wrong as
+well.
 """
 
 from functools import cache

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from xrouter_sim.replay import Floats
 from xrouter_sim.routers.predictive import Predictive
 
-STARTS = 2
+STARTS = 4
 """Of k-means: it keeps the best of so many."""
 
 

@@ -23,7 +23,7 @@ class ItemResponse(Predictive):
     """
 
     name = "irt"
-    settings: ClassVar = (4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4)
+    settings: ClassVar = (2e-3, 1e-3, 5e-4, 2.5e-4, 1.2e-4)
 
     def predict(self, known: Floats, targets: Floats, asked: Floats, setting: float, seed: int) -> Floats:
         arms, width = targets.shape[1], known.shape[1]

@@ -18,8 +18,8 @@ from xrouter_sim.cli import main
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import cost_unit
-from xrouter_sim.routers.evidence import smoothed_grades
 from xrouter_sim.routers.fixed import Random
+from xrouter_sim.routers.odds import smoothed_grades
 from xrouter_sim.routers.prior import is_better
 from xrouter_sim.routers.rl import RLRouter
 from xrouter_sim.training.lattice import Lattice, draw_lattice, exact_reward
@@ -91,7 +91,7 @@ def drawn(made: Trainer, queries: int = 24) -> Lattice:
     rng = np.random.default_rng(0)
     chosen = made.train_queries[:queries]
     penalty = penalties(0, np.arange(queries))
-    return draw_lattice(made.router.encoder, made.replay, made.grades, chosen, penalty, rng)
+    return draw_lattice(made.router.encoder, made.grades, chosen, penalty, rng)
 
 
 def shuffled(made: Trainer) -> None:

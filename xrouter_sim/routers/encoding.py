@@ -1,10 +1,10 @@
 """From what a router has seen to the network's features. No raw query features: those a network learns by heart.
 
 What the query tells comes in through the prior alone. Beside it stand prices, λ, the budget, what was spent, and what
-the answers say of one another (see `evidence`): by how much they move the odds of every arm, called or not.
+the answers say of one another (see `odds`): by how much they move the odds of every arm, called or not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,19 @@ from torch import Tensor
 
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import NO_CALL
+from xrouter_sim.evidence.code import code_evidence
 from xrouter_sim.features import answer_options, text_features
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers.base import callable_arms
-from xrouter_sim.routers.evidence import Evidence, fit_evidence
 from xrouter_sim.routers.network import State
+from xrouter_sim.routers.odds import fit_odds
 from xrouter_sim.routers.prior import fit_prior
 
 PAIRS = ("agrees", "differs", "apart", "meet", "part")
 TRIPLES = ("if_met", "if_not")
+
+BEHAVIOURS = 1 << 20
+"""Numbers of behaviours begin here, so that none is that of an answer."""
 
 NO_LIMIT = 1e6
 """Cost units of a budget where there is none."""
@@ -57,16 +61,16 @@ class Encoder:
     def __init__(self, replay: Replay, queries: Ints, cost_unit: float) -> None:
         """`queries` [n] training indices; `cost_unit` in USD."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
+        self.seen = with_code(replay)
         prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
         self.prior_score, self.prior_cost = _tensor(prior.score), _tensor(prior.cost / cost_unit)
-        self.tables: Evidence = fit_evidence(replay, queries)
-        self.table = torch.from_numpy(self.tables.table)
-        self.by_option = _tensor(self.tables.option)
-        self.by_pair = _tensor(np.stack([getattr(self.tables, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
-        self.by_triple = _tensor(np.stack([getattr(self.tables, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
+        odds = fit_odds(self.seen, queries)
+        self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
+        self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
+        self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
         self.options = answer_options(replay)
-        seen = replay.sample_mask[queries][..., None]
-        evidence = np.where(seen, replay.evidence[queries], np.nan)
+        present = replay.sample_mask[queries][..., None]
+        evidence = np.where(present, self.seen.evidence[queries], np.nan)
         self.evidence_mean = np.nanmean(evidence, axis=(0, 2))
         self.evidence_scale = np.nanstd(evidence, axis=(0, 2)) + 1e-3
 
@@ -82,15 +86,16 @@ class Encoder:
         shape = (len(observation), arms)
         called, ok = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         answer, option = np.full(shape, -1), np.zeros(shape, np.int64)
-        evidence = np.zeros((*shape, observation.evidence.shape[2]))
+        evidence = np.zeros((*shape, self.seen.evidence.shape[3]))
         row, slot = np.nonzero(observation.arm != NO_CALL)
         arm = observation.arm[row, slot]
         called[row, arm] = True
         ok[row, arm] = observation.ok[row, slot]
-        answer[row, arm] = observation.answer[row, slot]
-        option[row, arm] = self.options[observation.query[row], arm, observation.sample[row, slot]]
-        standard = self.standardised(observation.evidence[row, slot], arm)
-        evidence[row, arm] = np.where(ok[row, arm][:, None], standard, 0.0)
+        usable = observation.ok[row, slot]
+        row, slot, arm = row[usable], slot[usable], arm[usable]
+        cell = observation.query[row], arm, observation.sample[row, slot]
+        answer[row, arm], option[row, arm] = self.seen.answer[cell], self.options[cell]
+        evidence[row, arm] = self.standardised(self.seen.evidence[cell], arm)
         may_call = callable_arms(observation, self.model_of_arm)
         may_call &= ~(observation.last_turn & ok.any(axis=1))[:, None]
         may_call &= (observation.cost < observation.budget)[:, None]
@@ -98,7 +103,7 @@ class Encoder:
             query=torch.from_numpy(observation.query),
             arm=torch.arange(arms).expand(shape),
             price=_tensor(observation.price[:, self.model_of_arm]),
-            answer=torch.from_numpy(np.where(ok, answer, -1)),
+            answer=torch.from_numpy(answer),
             option=torch.from_numpy(option),
             evidence=_tensor(evidence),
             penalty=_tensor(observation.penalty),
@@ -186,6 +191,19 @@ class Encoder:
             if_apart=torch.sigmoid(base[:, :, None] + apart),
             third_if_not=torch.sigmoid(if_not),
         )
+
+
+def with_code(replay: Replay) -> Replay:
+    """The replay with what running returned code told, where `xrouter-sim store run-code` was run.
+
+    Responses that behave alike count as equal answers where no answer could be read; flags join the other evidence.
+    """
+    found = code_evidence(replay)
+    if found is None:
+        return replay
+    unread = (replay.answer < 0) & (found.behaviour >= 0)
+    answer = np.where(unread, found.behaviour + BEHAVIOURS, replay.answer)
+    return replace(replay, answer=answer, evidence=np.concatenate([replay.evidence, found.flags], axis=3))
 
 
 def _taken(tables: Tensor, arm: Tensor, axes: int) -> Tensor:

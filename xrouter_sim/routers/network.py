@@ -35,7 +35,7 @@ class State:
     paid: Tensor  # [B, S] λ · spent
     due: Tensor  # [B, m] λ · expected cost
     expected_cost: Tensor  # [B, m] of calling the arm now, in cost units
-    meet: Tensor  # [B, m, m] how often two arms agree; this and what follows are chances, see `evidence`
+    meet: Tensor  # [B, m, m] how often two arms agree; this and what follows are chances, see `odds`
     part: Tensor  # [B, m, m] how often they differ
     if_met: Tensor  # [B, m, m] that the first arm is right given that the second agrees
     if_not: Tensor  # [B, m, m] and given that it differs

@@ -5,7 +5,7 @@ course through a pool of m arms passes through sets of called arms: 2^m situatio
 distribution over what to call or select. Its expected reward is a sum over that lattice, from the full set back to the
 empty one, and differentiable: no action is drawn, so none adds noise, and no critic or baseline is needed. (All-action
 policy gradient, Sutton et al., 2001; here over whole episodes.) Noise that is left is that of the grades of a few
-thousand queries; `evidence.smoothed_grades` takes most of it.
+thousand queries; `odds.smoothed_grades` takes most of it.
 
 Pools, prices, budgets and failing arms are drawn anew for each query of each step.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xrouter_sim.replay import Floats, Ints, Replay
+from xrouter_sim.replay import Floats, Ints
 from xrouter_sim.routers.encoding import NO_LIMIT, Encoder, View
 
 POOL = 6
@@ -49,11 +49,10 @@ class Lattice:
     spent: Tensor  # [B, S] in cost units
 
 
-def draw_lattice(
-    encoder: Encoder, replay: Replay, grades: Floats, queries: Ints, penalty: Floats, rng: np.random.Generator
-) -> Lattice:
+def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Floats, rng: np.random.Generator) -> Lattice:
     """A pool and a world for each of `queries` [B] (indices into the replay) and λ [B]. Selecting an arm pays `grades`
     [Q, A]; that of the sample drawn where it has several."""
+    replay = encoder.seen
     b, arms = len(queries), replay.arms
     price = np.exp(PRICE_SIGMA * rng.standard_normal((b, arms)) * (rng.random((b, 1)) < 0.5))
     listed = encoder.prior_cost.numpy()[queries] * price

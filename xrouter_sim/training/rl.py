@@ -28,8 +28,8 @@ from xrouter_sim.engine.semantics import Action
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.reward import reward as reward_of
-from xrouter_sim.routers.evidence import smoothed_grades
 from xrouter_sim.routers.network import Output, State
+from xrouter_sim.routers.odds import smoothed_grades
 from xrouter_sim.routers.prior import PENALTIES_ON_COST
 from xrouter_sim.routers.rl import RLRouter, to_action
 from xrouter_sim.training.lattice import draw_lattice, exact_reward
@@ -110,7 +110,7 @@ class Trainer:
         self.simulators = [Simulator(replay, Profile.load(name), config.seed, cost_unit) for name in config.profiles]
         self.calm = Simulator(replay, Profile(), config.seed, cost_unit)
         self.grades = replay.mean_score.copy()
-        self.grades[queries] = smoothed_grades(replay, queries)
+        self.grades[queries] = smoothed_grades(router.encoder.seen, queries)
         self.optimiser = torch.optim.AdamW(
             router.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=False
         )
@@ -150,7 +150,7 @@ class Trainer:
         for _ in range(config.lattice_steps):
             queries = self.train_queries[rng.integers(len(self.train_queries), size=config.lattice_queries)]
             penalty = penalties_of(rng.random(len(queries)))
-            lattice = draw_lattice(self.router.encoder, self.replay, self.grades, queries, penalty, rng)
+            lattice = draw_lattice(self.router.encoder, self.grades, queries, penalty, rng)
             state = self.router.encoder(lattice.view)
             output = self.router.network(state)
             reward = exact_reward(output.logits, lattice)

@@ -31,7 +31,7 @@ EXTREME = 3.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Odds:
     """Tables T × …, and for every query of the replay the table to read.
 
     A training query reads the table that was fitted on the other folds: a policy trained on tables that know a query's
@@ -50,7 +50,7 @@ class Evidence:
     if_not: Floats  # [T, A, A, A] and given that they differ
 
 
-def fit_evidence(replay: Replay, queries: Ints) -> Evidence:
+def fit_odds(replay: Replay, queries: Ints) -> Odds:
     """Fit on `queries` ([n] training indices) and the answers stored for them."""
     fold = draw(0, Purpose.FOLD, np.arange(len(queries))) % FOLDS
     names = np.unique(replay.domains[queries])
@@ -63,7 +63,7 @@ def fit_evidence(replay: Replay, queries: Ints) -> Evidence:
         if held_out is not None:
             table[queries[fold == held_out]] += number * (len(names) + 1)
         parts.append(_fit(replay, options, rows, [rows[domain[rows] == place] for place in range(len(names))]))
-    return Evidence(table, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return Odds(table, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def smoothed_grades(replay: Replay, queries: Ints) -> Floats:
@@ -155,7 +155,7 @@ def _counts(replay: Replay, options: npt.NDArray[np.int8], rows: Ints) -> Tables
 
 
 def _tables(counts: Tables, towards: Tables | None) -> Tables:
-    """The tables of `Evidence`, shrunk towards others, or towards no change."""
+    """The tables of `Odds`, shrunk towards others, or towards no change."""
     mean = np.clip((counts["right"] + 1.0) / (counts["n"] + 2.0), 0.02, 0.98)[:, None]
     base = np.log(mean / (1.0 - mean))
 

@@ -3,7 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SETTINGS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0)
+SETTINGS = (
+    *(0.0, 0.02, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.35, 0.42, 0.5, 0.75, 1.0),
+    *(1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 80.0),
+)
 """λ at which every router is evaluated: from cost does not matter to only the cheapest will do."""
 
 

@@ -57,7 +57,7 @@ class Config:
     group_size: int = 8
     epochs: int = 2
     minibatch: int = 1024
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-3
     clip: float = 0.2
     entropy: float = 0.002

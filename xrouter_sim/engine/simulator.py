@@ -1,7 +1,7 @@
 """The simulated orchestration engine: many episodes at once on a replay, as `semantics` says, under a profile.
 
-Written once for NumPy and torch (see `arrays`). Turns are carried out in chunks that stay in the processor's cache;
-what is rare (a failure, a repeated call, an end) is worked on apart where the backend can tell without stalling.
+Written once for NumPy and torch (see `arrays`). Turns are carried out in chunks; what is rare (a failure, a repeated
+call, an end) is worked on apart where the backend can tell without stalling.
 """
 
 import numpy as np

@@ -99,6 +99,10 @@ class Arrays(ABC):
         """Whether nothing is true, where that can be known without stalling."""
         return self.compacts and not bool(mask.any())
 
+    def is_full(self, mask: Array) -> bool:
+        """Whether all is true, where that can be known without stalling."""
+        return self.compacts and bool(mask.all())
+
 
 class NumpyArrays(Arrays):
     """NumPy, one core."""
@@ -108,8 +112,8 @@ class NumpyArrays(Arrays):
     compacts = True
 
     def __init__(self) -> None:
-        # glibc hands a freed block of some 100 kB back to the kernel, and every page of the next one faults. Once it has
-        # seen a large block come and go it keeps those up to that size: a turn of 65,536 takes a quarter less.
+        # glibc hands a freed block of some 100 kB back to the kernel, and every page of the next one faults. Once it
+        # has seen a large block come and go it keeps those up to that size: a turn of 65,536 takes a quarter less.
         np.empty(KEPT_BLOCK, np.int8)
 
     def put_in(self, values: np.ndarray[Any, Any]) -> Array:

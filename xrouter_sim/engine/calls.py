@@ -140,13 +140,13 @@ class Caller:
         self.keep: Callable[[Array, Array | None, int, Attempt], None] | None = None
         """Told of every attempt: the rows and the mask (see `Arrays.narrow`), its number from 0, and how it went."""
 
-    def call(self, episodes: Episodes, rows: Array, arm: Array, busy: Array | None) -> Result:
-        """Call an arm in each of the rows ([n])."""
+    def call(self, episodes: Episodes, rows: Array, arm: Array, bit: Array, busy: Array | None) -> Result:
+        """Call an arm in each of the rows ([n]); `bit` as in `Episodes.called`, 0 where the call does not count."""
         xp = self.xp
         cell = episodes.query[rows] * self.arms + arm
         state = episodes.luck[rows] + arm * ARM_STEP
         word = (episodes.turn[rows] << TURN) + arm
-        repeats = self._repeats(episodes, rows, arm)
+        repeats = self._repeats(episodes, rows, arm, bit)
         cached = None
         if self.samples_most > 1 or repeats is not None:
             sample, cached = self._sample(state, cell, repeats)
@@ -178,10 +178,10 @@ class Caller:
             self._make_free(result, episodes.over[rows], word, calls, Outcome.OVER_LIMIT)
         return result
 
-    def _repeats(self, episodes: Episodes, rows: Array, arm: Array) -> "Repeats | None":
+    def _repeats(self, episodes: Episodes, rows: Array, arm: Array, bit: Array) -> "Repeats | None":
         """The calls whose arm was called before in their episode; None where there are none."""
         xp = self.xp
-        again = (episodes.called[rows] >> (arm & 63)) & 1 == 1
+        again = (episodes.called[rows] & bit) != 0
         if xp.is_idle(again):
             return None
         some = xp.narrow(again)[0]

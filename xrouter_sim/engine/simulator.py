@@ -16,7 +16,7 @@ from xrouter_sim.engine.semantics import Action, Final, Outcome
 from xrouter_sim.engine.world import PERIODS, compile_world
 from xrouter_sim.replay import Ints, Replay
 
-NO_LIMIT, CONTINUE = float("inf"), int(Final.CONTINUE)
+NO_LIMIT, CONTINUE, NO_SLOT = float("inf"), int(Final.CONTINUE), int(Final.NONE)
 
 Fate = dict[str, Array]
 """Fields of Episodes that an episode's number fixes, the number among them."""
@@ -106,10 +106,14 @@ class Simulator:
         """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay."""
         for name, values in ({"query": query, "penalty": penalty} | fate).items():
             getattr(episodes, name)[rows] = values
-        goes_on = self.xp.full(len(episodes), True)
-        goes_on[rows] = False
-        for name in ("turn", "n_slots", "called", "cost", "time", "done"):  # a pass over all is quicker than a scatter
+        goes_on = self.xp.full(len(episodes), 1)
+        goes_on[rows] = 0
+        for name in ("turn", "n_slots", "called"):  # a product over all rows is quicker than zeros in some
             setattr(episodes, name, getattr(episodes, name) * goes_on)
+        as_float = self.xp.to_float(goes_on)
+        for name in ("cost", "time"):
+            setattr(episodes, name, getattr(episodes, name) * as_float)
+        episodes.done[rows] = False
 
     def fate(self, key: Array) -> Fate:
         """What the seed and an episode's number fix: its stream, its world and its period."""
@@ -196,7 +200,7 @@ class Simulator:
 
     def _turn(self, episodes: Episodes, calls: Array, final: Array) -> None:
         xp, live = self.xp, ~episodes.done
-        took: Array = None
+        everyone, took = xp.is_full(live), None
         if episodes.limited:
             episodes.over = (episodes.cost >= episodes.budget) | (episodes.time >= episodes.deadline)
         for column in range(calls.shape[1]):
@@ -212,8 +216,12 @@ class Simulator:
                 took = seconds if took is None else xp.maximum(seconds, took)
         if took is not None:
             episodes.time += took
-        episodes.turn += live
-        self._finish(episodes, (final - CONTINUE) * live + CONTINUE)
+        if everyone:
+            episodes.turn += 1
+        else:
+            episodes.turn += live
+            final = (final - CONTINUE) * live + CONTINUE
+        self._finish(episodes, final, everyone)
 
     def _calls_to_same_provider(self, calls: Array, column: int) -> Array:
         """[B] how many earlier calls of the turn went to the provider of this column's call."""
@@ -229,7 +237,9 @@ class Simulator:
             return xp.full(len(episodes), 0.0)
         rows, mask = xp.narrow(mask)
         arm = arm[rows] if mask is None else arm * mask
-        result = self.caller.call(episodes, rows, arm, None if busy is None else busy[rows])
+        called = self._one if mask is None else xp.to_int(mask)
+        bit = called << (arm & 63)
+        result = self.caller.call(episodes, rows, arm, bit, None if busy is None else busy[rows])
         every, slot, time = isinstance(rows, slice), episodes.n_slots[rows], result.time
         if mask is not None:  # a row that does not call writes where nothing counts, or its last slot anew
             full = slot >= capacity
@@ -240,8 +250,7 @@ class Simulator:
         episodes.put_in_slot(slot, places if every else places[rows], result.word, result.cost, result.time)
         xp.put(episodes.newest_ok, rows, mask, result.ok)
         xp.put(episodes.newest_score, rows, mask, result.score)
-        called = self._one if mask is None else xp.to_int(mask)
-        episodes.called[rows] |= called << (arm & 63)
+        episodes.called[rows] |= bit
         episodes.cost[rows] += result.cost if mask is None else xp.where(mask, result.cost, 0.0)
         episodes.n_slots[rows] += called
         if every:
@@ -252,28 +261,33 @@ class Simulator:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, episodes: Episodes, final: Array) -> None:
-        """End the episodes whose turn ended them, by what `final` [B] says, and grade them."""
-        xp = self.xp
-        ends = (final != int(Final.CONTINUE)) | (~episodes.done & (episodes.turn >= self.profile.client.max_turns))
+    def _finish(self, episodes: Episodes, final: Array, everyone: bool) -> None:
+        """End the episodes whose turn ended them, by what `final` [B] says, and grade them.
+
+        Where none was done before (`everyone`), all are graded, which is quicker than to pick out those that end.
+        """
+        xp, last = self.xp, episodes.turn >= self.profile.client.max_turns
+        ends = (final != int(Final.CONTINUE)) | (last if everyone else last & ~episodes.done)
         if xp.is_idle(ends):
             return
         newest_ok = episodes.newest_ok & (episodes.n_slots > 0)
         # A response that is not there cannot be adopted: the router may try something else, while it has turns left.
-        ends &= (final != int(Final.ADOPT)) | newest_ok | (episodes.turn >= self.profile.client.max_turns)
-        rows, mask = xp.narrow(ends)
+        ends &= (final != int(Final.ADOPT)) | newest_ok | last
+        rows, mask = (slice(None), None) if everyone else xp.narrow(ends)
         final, n_slots = final[rows], episodes.n_slots[rows]
         adopts = (final == int(Final.ADOPT)) & newest_ok[rows]
         if self.direct_arm is not None:
             adopts |= (final == int(Final.DIRECT)) & newest_ok[rows]
-        chosen = xp.where(adopts, n_slots - 1, int(Final.NONE))
+        chosen = (n_slots - 1 - NO_SLOT) * adopts + NO_SLOT
         score = episodes.newest_score[rows] * adopts
         picks = (final >= 0) | (final == int(Final.VOTE)) | (final == int(Final.WEIGHTED_VOTE))
         if not xp.is_idle(picks):
-            picked = self._voted(episodes, rows, final, xp.where(picks, final, int(Final.NONE)))
-            picked = xp.where(picked < n_slots, picked, int(Final.NONE))
-            chosen = xp.where(picks, picked, chosen)
-            score = xp.where(picks, self._score(episodes, rows, picked), score)
+            some, counts = xp.narrow(picks)
+            places = some if isinstance(rows, slice) else rows[some]
+            picked = self._voted(episodes, places, final[some])
+            picked = xp.where(picked < n_slots[some], picked, NO_SLOT)
+            xp.put(chosen, some, counts, picked)
+            xp.put(score, some, counts, self._score(episodes, places, picked))
         bill = episodes.penalty[rows] * episodes.cost[rows] / self.cost_unit
         xp.put(episodes.done, rows, mask, ends[rows])
         xp.put(episodes.final, rows, mask, chosen)
@@ -297,9 +311,9 @@ class Simulator:
         xp.put(score, some, counts, self.caller.tables.score(cell))
         return score
 
-    def _voted(self, episodes: Episodes, rows: Array, final: Array, chosen: Array) -> Array:
-        """[n] `chosen`, and where the action was a vote the first slot of the group with most weight."""
-        xp = self.xp
+    def _voted(self, episodes: Episodes, rows: Array, final: Array) -> Array:
+        """[n] the slot that `final` selects, and where it is a vote the first one of the group with most weight."""
+        xp, chosen = self.xp, self.xp.where(final >= 0, final, NO_SLOT)
         votes = (final == int(Final.VOTE)) | (final == int(Final.WEIGHTED_VOTE))
         if xp.is_idle(votes):
             return chosen
@@ -310,7 +324,7 @@ class Simulator:
         weight = xp.where((final == int(Final.VOTE))[:, None], 1.0, xp.take(self._weights, arm))
         same = (answer[:, :, None] == answer[:, None, :]) & has[:, None, :] & has[:, :, None]
         support = (same * weight[:, None, :]).sum(-1)
-        best = xp.where(has.any(-1), xp.argmax(xp.where(has, support, NOTHING)), int(Final.NONE))
+        best = xp.where(has.any(-1), xp.argmax(xp.where(has, support, NOTHING)), NO_SLOT)
         return xp.where(votes, best, chosen)
 
 

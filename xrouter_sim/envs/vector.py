@@ -76,8 +76,9 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         done = episodes.done + False  # a copy: the rows begin again below
         reward = episodes.reward * done
         ended = self.xp.nonzero(done)
-        infos = {"episode": {"env": ended} | {name: getattr(episodes, name)[ended] for name in ENDED}}
-        following = infos["episode"]["key"] + self.num_envs
+        told = {name: self.xp.take(getattr(episodes, name), ended) for name in ENDED}
+        infos = {"episode": {"env": ended} | told}
+        following = told["key"] + self.num_envs
         self.simulator.restart(episodes, ended, *self._draw(following))
         return self._observe(), reward, done, done & ~done, infos
 

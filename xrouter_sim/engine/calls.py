@@ -129,7 +129,9 @@ class Caller:
         self.samples = None if even else put(replay.samples.ravel())
         self.models, self.styles = len(replay.model_ids), len(replay.prompt_styles)
         self.price, self.drift = put(world.price.ravel()), put(world.drift.ravel())
-        self.cuts = put(np.ascontiguousarray(world.cuts).reshape(-1, world.cuts.shape[2]))
+        self.cuts = put(np.ascontiguousarray(world.cuts.transpose(2, 0, 1)).ravel())  # kind by kind, to sum up quickly
+        kinds = world.cuts.shape[2]
+        self.cut_of_kind = put(np.arange(kinds)[:, None] * (world.cuts.size // kinds))
         self.last_cut = put(np.ascontiguousarray(world.cuts[:, :, -1]).ravel())
         self.latency, self.extra = put(world.latency), world.extra_per_parallel
         self.billed = put(BILLED_SHARE)
@@ -314,10 +316,10 @@ class Caller:
 
     def _undisturbed(self, calls: Calls, bits: Array) -> tuple[Array, Array, Array]:
         """[n] outcome, whether it is the recorded one, and seconds of an attempt that no deadline cuts."""
-        xp, luck, cuts = self.xp, _luck(bits), self.xp.take(self.cuts, calls.cuts_row)
-        failure = (luck[:, None] >= cuts).sum(-1) + 1
+        xp, luck, cuts = self.xp, _luck(bits), self.xp.take(self.cuts, self.cut_of_kind + calls.cuts_row)
+        failure = (luck >= cuts).sum(0) + 1
         if calls.busy is not None:
-            crowded = (luck >= cuts[:, -1]) & (luck < cuts[:, -1] + calls.busy * self.extra)
+            crowded = (luck >= cuts[-1]) & (luck < cuts[-1] + calls.busy * self.extra)
             failure = xp.where(crowded, int(Outcome.RATE_LIMITED), failure)
         recorded = failure > int(Outcome.REFUSED)
         outcome = xp.where(recorded, self._recorded(calls.cell), failure)

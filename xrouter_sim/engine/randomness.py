@@ -48,9 +48,9 @@ class Purpose(IntEnum):
 def mix(state: Words) -> Words:
     """splitmix64's finaliser: output number i (from 1) of the generator seeded with s is mix(s + i · GOLDEN)."""
     z = state ^ (state >> np.uint64(30))
-    z = z * _MIX_1
+    z *= _MIX_1
     z ^= z >> np.uint64(27)
-    z = z * _MIX_2
+    z *= _MIX_2
     z ^= z >> np.uint64(31)
     return z
 

@@ -102,17 +102,20 @@ class Simulator:
             limited=budget is not None or deadline is not None,
         )
 
-    def restart(self, episodes: Episodes, rows: Array, query: Array, fate: Fate, penalty: Array) -> None:
-        """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay."""
-        for name, values in ({"query": query, "penalty": penalty} | fate).items():
+    def restart(
+        self, episodes: Episodes, rows: Array, query: Array, fate: Fate, penalty: Array | None = None
+    ) -> None:
+        """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay, λ unless given."""
+        begins = {"query": query} | fate if penalty is None else {"query": query, "penalty": penalty} | fate
+        for name, values in begins.items():
             getattr(episodes, name)[rows] = values
         goes_on = self.xp.full(len(episodes), 1)
         goes_on[rows] = 0
-        for name in ("turn", "n_slots", "called"):  # a product over all rows is quicker than zeros in some
-            setattr(episodes, name, getattr(episodes, name) * goes_on)
-        as_float = self.xp.to_float(goes_on)
-        for name in ("cost", "time"):
-            setattr(episodes, name, getattr(episodes, name) * as_float)
+        for kept in (episodes.turn, episodes.n_slots, episodes.called):
+            kept *= goes_on  # over all rows: quicker than zeros in some
+        goes_on = self.xp.to_float(goes_on)
+        for kept in (episodes.cost, episodes.time):
+            kept *= goes_on
         episodes.done[rows] = False
 
     def fate(self, key: Array) -> Fate:
@@ -288,7 +291,8 @@ class Simulator:
             picked = xp.where(picked < n_slots[some], picked, NO_SLOT)
             xp.put(chosen, some, counts, picked)
             xp.put(score, some, counts, self._score(episodes, places, picked))
-        bill = episodes.penalty[rows] * episodes.cost[rows] / self.cost_unit
+        bill = episodes.penalty[rows] * episodes.cost[rows]
+        bill /= self.cost_unit
         xp.put(episodes.done, rows, mask, ends[rows])
         xp.put(episodes.final, rows, mask, chosen)
         xp.put(episodes.ending, rows, mask, final)

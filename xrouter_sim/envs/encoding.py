@@ -34,9 +34,9 @@ class ActionCode:
 
     def decode(self, code: Array) -> Action:
         """[B, W + 1] codes to an action."""
-        ending = code[:, self.width]
-        selects = ending >= FINALS
-        return Action(code[:, : self.width] - 1, (ending - FINALS) * selects - (ending + 1) * ~selects)
+        slot = code[:, self.width] - FINALS
+        below = slot >> 63  # all bits, where it is no slot but ends as −1 − code says
+        return Action(code[:, : self.width] - 1, (slot ^ below) + FINALS * below)
 
     def encode(self, action: Action) -> Array:
         """An action to [B, W + 1] codes; its calls are padded to W. NumPy only."""

@@ -50,7 +50,10 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         """
         self.simulator, self.num_envs = simulator, num_envs
         self.xp = simulator.xp
-        self._queries, self._penalties = self.xp.put_in(queries), self.xp.put_in(np.array(penalties, np.float64))
+        in_order = np.array_equal(queries, np.arange(len(queries)))  # the n-th query is the n-th: nothing to look up
+        self._queries = None if in_order else self.xp.put_in(queries)
+        self._penalties = self.xp.put_in(np.array(penalties, np.float64))
+        self._n_queries = len(queries)
         self._encoder = Encoder(simulator, spec, queries) if observes else None
         self.code = ActionCode(simulator.replay.arms, width, simulator.profile.client.max_calls)
         self.single_action_space = self.code.space()
@@ -65,8 +68,8 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin with the first episodes. `options`: `first_key`, the number of the first one, in place of a seed."""
         first = first_key(seed, options)
-        query, fate, penalty = self._draw(self._env + first)
-        self.episodes = self.simulator.reset(query, fate["key"], penalty, **self._limits)
+        query, fate = self._draw(self._env + first)
+        self.episodes = self.simulator.reset(query, fate["key"], self._penalty(fate), **self._limits)
         return self._observe(), {}
 
     def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
@@ -79,15 +82,19 @@ class VectorRoutingEnv(VectorEnv[Any, Any, Any]):
         told = {name: self.xp.take(getattr(episodes, name), ended) for name in ENDED}
         infos = {"episode": {"env": ended} | told}
         following = told["key"] + self.num_envs
-        self.simulator.restart(episodes, ended, *self._draw(following))
+        query, fate = self._draw(following)
+        self.simulator.restart(episodes, ended, query, fate, self._penalty(fate) if len(self._penalties) > 1 else None)
         return self._observe(), reward, done, done & ~done, infos
 
-    def _draw(self, key: Array) -> tuple[Array, Fate, Array]:
-        """Query, fate and λ of episodes."""
-        fate, n = self.simulator.fate(key), len(self._penalties)
-        query = self.xp.take(self._queries, self.simulator.pick(fate, Purpose.QUERY, len(self._queries)))
-        which = self.simulator.pick(fate, Purpose.PENALTY, n) if n > 1 else key * 0
-        return query, fate, self.xp.take(self._penalties, which)
+    def _draw(self, key: Array) -> tuple[Array, Fate]:
+        """Query and fate of episodes."""
+        fate = self.simulator.fate(key)
+        query = self.simulator.pick(fate, Purpose.QUERY, self._n_queries)
+        return query if self._queries is None else self.xp.take(self._queries, query), fate
+
+    def _penalty(self, fate: Fate) -> Array:
+        """λ of episodes."""
+        return self.xp.take(self._penalties, self.simulator.pick(fate, Purpose.PENALTY, len(self._penalties)))
 
     def _observe(self) -> dict[str, Array]:
         return {} if self._encoder is None else self._encoder(self.simulator.observe(self.episodes))

@@ -31,13 +31,18 @@ def filled_field(word: Array, place: int) -> Array:
     return field_of(word, place) * filled + NO_CALL * ~filled
 
 
-NOT_PER_EPISODE = ("lanes", "limited", "over", "whole", "start")
+NOT_PER_EPISODE = ("lanes", "limited", "over", "whole", "start", "column", "turned")
 
 
 @dataclass
 class Episodes:
-    """B episodes. The last axis of every array is theirs; slots come first, so that a slot is one stretch of memory."""
+    """B episodes. The last axis of every array is theirs.
 
+    Slots are kept in rings of L lanes, each one stretch of memory. The batch's calls come in columns, and column c goes
+    to lane c mod L. So the slots of episodes that call in every column, as most do, are filled by writing a lane.
+    """
+
+    place: Array  # [B] from 0
     row: Array  # [B] place among the episodes played together
     query: Array  # [B] index into the replay
     key: Array  # [B] the episode's number: with the seed it fixes the whole world of the episode
@@ -49,9 +54,10 @@ class Episodes:
     period: Array  # [B] where its period's row begins
     turn: Array  # [B]
     n_slots: Array  # [B] slots from here on hold nothing that counts
-    slots: Array  # [L, B] words, see `field_of`
-    slot_cost: Array  # [L, B] USD
-    slot_time: Array  # [L, B] seconds
+    began: Array  # [B] the column of calls that slot 0 is for; slot s of an episode lies in lane began + s mod L
+    ring_word: Array  # [L, B] see `field_of`
+    ring_cost: Array  # [L, B] USD
+    ring_time: Array  # [L, B] seconds
     called: Array  # [B] bit arm % 64 is set once an arm has been called
     newest_ok: Array  # [B] whether the newest response is OK; counts once there is one
     newest_score: Array  # [B] its score, 0 where the response was damaged on the way
@@ -70,6 +76,10 @@ class Episodes:
     whole: Episodes | None = None
     """What this is a part of, from episode `start` on."""
     start: int = 0
+    column: int = 0
+    """Columns of calls so far."""
+    turned: bool = False
+    """Whether any of them began later than at column 0."""
 
     def __len__(self) -> int:
         return int(self.query.shape[0])
@@ -77,23 +87,57 @@ class Episodes:
     def part(self, rows: slice) -> Episodes:
         """The same memory, fewer episodes."""
         arrays = {name: values[..., rows] for name, values in self.arrays().items()}
-        return Episodes(**arrays, lanes=self.lanes, limited=self.limited, whole=self, start=rows.start)
+        scalars = {name: getattr(self, name) for name in ("lanes", "limited", "column", "turned")}
+        return Episodes(**arrays, **scalars, whole=self, start=rows.start)
 
     def arrays(self) -> dict[str, Array]:
         """Everything that has an element an episode, by name."""
         return {name: values for name, values in vars(self).items() if name not in NOT_PER_EPISODE}
 
-    def put_in_slot(self, slot: Array, rows: Array, word: Array, cost: Array, time: Array) -> None:
-        """Fill one slot of each of the rows ([n] each; rows of the whole)."""
+    def put_in_lane(self, word: Array, cost: Array, time: Array) -> None:
+        """Fill the next slot of every episode ([B] each), where for all of them that is the column of the moment."""
+        lane = self.column % len(self.ring_word)
+        self.ring_word[lane], self.ring_cost[lane], self.ring_time[lane] = word, cost, time
+
+    def put_in_slot(self, slot: Array, rows: Array | slice, word: Array, cost: Array, time: Array) -> None:
+        """Fill one slot of each of the rows ([n] each)."""
+        place, whole = self.place_in_ring(slot, rows), self.whole or self
+        for values, ring in ((word, whole.ring_word), (cost, whole.ring_cost), (time, whole.ring_time)):
+            ring.reshape(-1)[place] = values
+
+    def place_in_ring(self, slot: Array, rows: Array | slice) -> Array:
+        """Where a slot ([n], or [L, 1]) of some rows lies in a ring of the whole, laid flat."""
         whole = self.whole or self
-        place = slot * len(whole) + rows
-        for values, kept in ((word, whole.slots), (cost, whole.slot_cost), (time, whole.slot_time)):
-            kept.reshape(-1)[place] = values
+        lane = (self.began[rows] + slot) % len(whole.ring_word) if self.turned else slot
+        return lane * len(whole) + self.place[rows]
+
+    def in_slot(self, name: str, slot: Array, rows: Array | slice) -> Array:
+        """What a ring holds in a slot ([n], or [L, 1]) of some rows."""
+        return getattr(self.whole or self, name).reshape(-1)[self.place_in_ring(slot, rows)]
+
+    def in_slots(self, name: str, rows: Array | slice = slice(None)) -> Array:
+        """[L, n] what a ring holds of some rows, slot by slot."""
+        return self.in_slot(name, self.lanes[:, None], rows) if self.turned else getattr(self, name)[:, rows]
 
     def slot_words(self, rows: Array | slice = slice(None)) -> Array:
         """[L, n] the slots of some rows, EMPTY from `n_slots` on."""
         filled = self.lanes[:, None] < self.n_slots[rows]
-        return self.slots[:, rows] * filled + EMPTY * ~filled
+        return self.in_slots("ring_word", rows) * filled + EMPTY * ~filled
+
+    @property
+    def slots(self) -> Array:
+        """[L, B] words, see `field_of`."""
+        return self.in_slots("ring_word")
+
+    @property
+    def slot_cost(self) -> Array:
+        """[L, B] USD"""
+        return self.in_slots("ring_cost")
+
+    @property
+    def slot_time(self) -> Array:
+        """[L, B] seconds"""
+        return self.in_slots("ring_time")
 
     def words(self, rows: Array | slice = slice(None)) -> Array:
         """[n, L] the same, an episode's slots side by side."""

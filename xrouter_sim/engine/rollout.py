@@ -33,6 +33,7 @@ def play(
         played.append(episodes)
     names = played[0].arrays()
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in played], axis=-1) for name in names}
+    joined["place"] = np.arange(len(query))
     return Episodes(**joined, lanes=played[0].lanes, limited=played[0].limited)
 
 

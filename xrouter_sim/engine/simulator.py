@@ -49,7 +49,7 @@ class Simulator:
         put = self.xp.put_in
         self._deck, self._order = len(self.world.price), put(self.world.order)
         self._place = put(np.argsort(self.world.order, axis=1))
-        self._places, self._one = self.xp.arange(0), self.xp.full(1, 1)
+        self._one = self.xp.full(1, 1)
         self._provider = put(self.world.provider[replay.model_of_arm])
         self._answer = put(replay.answer.reshape(-1))
         self._evidence = put(replay.evidence.reshape(-1, replay.evidence.shape[3]))
@@ -73,10 +73,9 @@ class Simulator:
         `budget` [B] in USD and `deadline` [B] in virtual seconds; without them there is no limit.
         """
         xp, batch, client = self.xp, len(query), self.profile.client
-        if len(self._places) < batch:
-            self._places = xp.arange(batch)
         slots = (client.max_calls, batch)
         return Episodes(
+            place=xp.arange(batch),
             row=xp.arange(batch) + first_row,
             query=query + 0,  # copies: a row may begin another episode later
             penalty=penalty + 0.0,
@@ -85,9 +84,10 @@ class Simulator:
             **self.fate(key + 0),
             turn=xp.full(batch, 0),
             n_slots=xp.full(batch, 0),
-            slots=xp.full(slots, EMPTY),
-            slot_cost=xp.full(slots, 0.0),
-            slot_time=xp.full(slots, 0.0),
+            began=xp.full(batch, 0),
+            ring_word=xp.full(slots, EMPTY),
+            ring_cost=xp.full(slots, 0.0),
+            ring_time=xp.full(slots, 0.0),
             called=xp.full(batch, 0),
             newest_ok=xp.full(batch, False),
             newest_score=xp.full(batch, 0.0),
@@ -102,11 +102,12 @@ class Simulator:
             limited=budget is not None or deadline is not None,
         )
 
-    def restart(
-        self, episodes: Episodes, rows: Array, query: Array, fate: Fate, penalty: Array | None = None
-    ) -> None:
-        """Begin new episodes in some rows ([n] places) of a batch, in place; budget and deadline stay, λ unless given."""
-        begins = {"query": query} | fate if penalty is None else {"query": query, "penalty": penalty} | fate
+    def restart(self, episodes: Episodes, rows: Array, query: Array, fate: Fate, penalty: Array | None = None) -> None:
+        """Begin new episodes in some rows ([n] places) of a batch, in place. Budget and deadline stay, as does λ unless
+        it is given."""
+        begins = {"query": query, "began": episodes.column, **fate}
+        if penalty is not None:
+            begins["penalty"] = penalty
         for name, values in begins.items():
             getattr(episodes, name)[rows] = values
         goes_on = self.xp.full(len(episodes), 1)
@@ -116,7 +117,7 @@ class Simulator:
         goes_on = self.xp.to_float(goes_on)
         for kept in (episodes.cost, episodes.time):
             kept *= goes_on
-        episodes.done[rows] = False
+        episodes.done[rows], episodes.turned = False, True
 
     def fate(self, key: Array) -> Fate:
         """What the seed and an episode's number fix: its stream, its world and its period."""
@@ -139,7 +140,7 @@ class Simulator:
         """What a router may see of some of the episodes ([n] row numbers)."""
         names = ("row", "key", "query", "penalty", "turn", "cost", "time", "budget", "deadline", "world", "period")
         seen = {name: getattr(episodes, name)[rows] for name in names}
-        seen |= {name: getattr(episodes, name)[:, rows].T for name in ("slot_cost", "slot_time")}
+        seen |= {f"slot_{name}": episodes.in_slots(f"ring_{name}", rows).T for name in ("cost", "time")}
         if isinstance(rows, slice):  # a view would change as the episodes go on
             seen = {name: values + 0 for name, values in seen.items()}
         return Observation(simulator=self, words=episodes.words(rows), **seen)
@@ -197,20 +198,23 @@ class Simulator:
 
     def step(self, episodes: Episodes, action: Action) -> None:
         """Carry out one turn of every episode that is not done, in place."""
+        columns = [c for c in range(action.calls.shape[1]) if not self.xp.is_idle(action.calls[:, c] >= 0)]
         for start in range(0, len(episodes), self.xp.chunk):
             rows = slice(start, min(start + self.xp.chunk, len(episodes)))
-            self._turn(episodes.part(rows), action.calls[rows], action.final[rows])
+            self._turn(episodes.part(rows), columns, action.calls[rows], action.final[rows])
+        episodes.column += len(columns)
 
-    def _turn(self, episodes: Episodes, calls: Array, final: Array) -> None:
+    def _turn(self, episodes: Episodes, columns: list[int], calls: Array, final: Array) -> None:
         xp, live = self.xp, ~episodes.done
         everyone, took = xp.is_full(live), None
         if episodes.limited:
             episodes.over = (episodes.cost >= episodes.budget) | (episodes.time >= episodes.deadline)
-        for column in range(calls.shape[1]):
+        for column in columns:
             called = live & (calls[:, column] >= 0)
             busy = self._calls_to_same_provider(calls, column) if column and self.caller.extra else None
             seconds = self._call(episodes, calls[:, column], called, busy)
             took = seconds if took is None else xp.maximum(seconds, took)
+            episodes.column += 1
         if self.direct_arm is not None:
             direct = live & (final == int(Final.DIRECT))
             if not xp.is_idle(direct):
@@ -234,7 +238,7 @@ class Simulator:
 
     def _call(self, episodes: Episodes, arm: Array, mask: Array, busy: Array | None) -> Array:
         """Call one arm in each of the rows of the mask; returns the seconds each call takes, 0 elsewhere."""
-        xp, capacity = self.xp, episodes.slots.shape[0]
+        xp, capacity = self.xp, len(episodes.lanes)
         mask = mask & (episodes.n_slots < capacity)
         if xp.is_idle(mask):
             return xp.full(len(episodes), 0.0)
@@ -247,10 +251,13 @@ class Simulator:
         if mask is not None:  # a row that does not call writes where nothing counts, or its last slot anew
             full = slot >= capacity
             slot, time = xp.minimum(slot, capacity - 1), xp.where(mask, time, 0.0)
-            for name, kept in (("word", "slots"), ("cost", "slot_cost"), ("time", "slot_time")):
-                setattr(result, name, xp.where(full, getattr(episodes, kept)[-1], getattr(result, name)))
-        places = self._places[episodes.start : episodes.start + len(episodes)]
-        episodes.put_in_slot(slot, places if every else places[rows], result.word, result.cost, result.time)
+            for name in ("word", "cost", "time"):
+                kept = episodes.in_slot(f"ring_{name}", slot, rows)
+                setattr(result, name, xp.where(full, kept, getattr(result, name)))
+        if every and xp.is_full(episodes.began + slot == episodes.column):
+            episodes.put_in_lane(result.word, result.cost, result.time)
+        else:
+            episodes.put_in_slot(slot, rows, result.word, result.cost, result.time)
         xp.put(episodes.newest_ok, rows, mask, result.ok)
         xp.put(episodes.newest_score, rows, mask, result.score)
         episodes.called[rows] |= bit
@@ -307,10 +314,9 @@ class Simulator:
         if xp.is_idle(selects):
             return score
         some, counts = xp.narrow(selects)
-        places = self._places[: len(episodes)][rows][some]
-        whole = episodes.whole or episodes
+        places = some if isinstance(rows, slice) else rows[some]
         slot = chosen[some] if counts is None else chosen * counts
-        word = xp.take(whole.slots.reshape(-1), slot * len(whole) + (places + episodes.start))
+        word = episodes.in_slot("ring_word", slot, places)
         cell = xp.where(field_of(word, RECORDED) == 1, self._cell_of(episodes.query[places], word), nothing)
         xp.put(score, some, counts, self.caller.tables.score(cell))
         return score

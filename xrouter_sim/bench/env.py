@@ -24,6 +24,9 @@ from xrouter_sim.replay import Replay
 
 UNIT = 1e-3
 COPIES = 64
+GPU_BATCHES = 16
+"""Batches side by side on a GPU, which the launching of its kernels keeps waiting otherwise."""
+
 ADOPT, CONTINUE = 3, 0
 """Action codes, see `encoding.ActionCode`."""
 
@@ -248,7 +251,7 @@ def run(batch: int = 65_536, rounds: int = 9, large: bool = True) -> dict[str, A
     figures["models_64_vs_4"] = _scaling([world(20_000, 4), world(20_000, 64)], [batch, batch], rounds)
     figures["episodes_65536_vs_16384"] = _scaling([replay, replay], [batch // 4, batch], rounds)
     figures["memory_ratio"] = memory_ratio(20_000, 16)
-    figures |= on_gpu(replay, batch, rounds)
+    figures |= on_gpu(replay, GPU_BATCHES * batch, rounds)
     if large:
         replay = world(1_000_000, 32)
         step = per_step(environment(replay, batch, observes=False), action_codes(batch, 32), batch)

@@ -27,7 +27,8 @@ from xrouter_sim.routers.blind import PriceBlind
 from xrouter_sim.routers.fixed import Always
 from xrouter_sim.routers.rl import RLRouter
 from xrouter_sim.training import checkpoint
-from xrouter_sim.training.rl import Config, Trainer, config_as_dict, config_from
+from xrouter_sim.training.config import Config, config_as_dict, config_from
+from xrouter_sim.training.rl import Trainer
 
 Say = Callable[[str], None]
 
@@ -120,7 +121,11 @@ def prepare(task: Task, ground: Ground, router: Router) -> Ready | None:
     trainer = Trainer(router, ground.replay, ground.train, ground.unit, task.config)
     if not _train(task, trainer, str(ground.replay.store["content_hash"])):
         return None
-    training = {"chosen_update": trainer.best_update, "validation_reward": trainer.best_reward}
+    training = {
+        "chosen": trainer.chosen,
+        "chosen_update": trainer.best_update,
+        "validation_reward": trainer.best_reward,
+    }
     return Ready(router, time.perf_counter() - clock, trainer.curve, training)
 
 

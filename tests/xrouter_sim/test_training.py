@@ -22,10 +22,11 @@ from xrouter_sim.routers.fixed import Random
 from xrouter_sim.routers.odds import smoothed_grades
 from xrouter_sim.routers.prior import is_better
 from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.training.config import Config, penalties
 from xrouter_sim.training.lattice import Lattice, draw_lattice, exact_reward
-from xrouter_sim.training.rl import Config, Trainer, penalties
+from xrouter_sim.training.rl import PLANS, SINGLE, TRAINED, Trainer, parts_of
 
-QUICK = Config(updates=6, lattice_share=0.67, lattice_steps=6, groups=32, validate_every=3)
+QUICK = Config(folds=2, updates=6, lattice_share=0.67, lattice_steps=6, groups=32, validate_every=3)
 
 
 def trainer(config: Config = QUICK, queries: int = 300) -> Trainer:
@@ -49,21 +50,44 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_the_same_seed_gives_the_same_weights_in_any_batch_size():
     first, second = trained(), trained(batch_size=256)
-    assert same(first.average, second.average)
+    for one, other in zip(first.members, second.members, strict=True):
+        assert same(one.average, other.average)
     assert same(first.best, second.best)
 
 
 def test_another_seed_gives_other_weights():
-    assert not same(trained().average, trained(Config(**vars(QUICK) | {"seed": 1})).average)
+    first, second = trained(), trained(Config(**vars(QUICK) | {"seed": 1}))
+    assert not same(first.members[0].average, second.members[0].average)
 
 
 def test_training_that_shows_no_gain_leaves_the_rule_as_it_was():
-    made = trainer(Config(**vars(QUICK) | {"learning_rate": 0.0}))
-    untrained = {name: value.clone() for name, value in made.router.weights().items()}
+    made = trainer()
+    before, rule = made.chosen, made.best
     made.best_reward = 1.0  # nothing earns more
     made.run(4096, lambda _: False)
-    assert made.best_update == 0
-    assert same(made.best, untrained | {"lookahead": torch.tensor(0.0)})
+    assert (made.best_update, made.chosen) == (0, before)
+    assert same(made.best, rule)
+
+
+def test_the_plans_must_earn_more_than_single_calls():
+    made = trainer()
+    single = {name: value.clone() for name, value in made.members[0].weights().items()}
+    single["lookahead"] = torch.tensor(0.0)
+    assert made.chosen in (SINGLE, PLANS)
+    assert (made.best_reward > made.rule_reward.mean()) == (made.chosen == PLANS)
+    assert same(made.best, single | {"lookahead": torch.tensor(float(made.chosen == PLANS))})
+
+
+def test_what_is_kept_is_the_mean_of_the_networks():
+    made = trainer()
+    made.best_reward, made.rule_reward = 0.0, made.rule_reward - 1.0  # anything earns more
+    made.run(4096, lambda _: False)
+    assert made.chosen == TRAINED
+    name = "head.weight"
+    parts = [member.average[name] for member in made.members]
+    if made.best_update == made.update:
+        assert torch.allclose(made.best[name], sum(parts) / len(parts), atol=1e-6)
+    assert not torch.equal(parts[0], parts[1])
 
 
 def test_a_gain_counts_when_it_is_more_than_luck_and_harms_no_penalty():
@@ -80,16 +104,16 @@ def test_training_beats_chance_on_test_queries():
     made = trained()
     test = made.replay.indices("test")
     penalty = np.full(len(test), 0.5)
-    made.router.network.load_state_dict(made.average)
+    made.router.network.load_state_dict(made.members[0].average)
     learned = play(made.router.act, made.calm, test, test, penalty)
     chance = Random()
-    chance.fit(made.replay, made.train_queries, made.calm.cost_unit, 0)
+    chance.fit(made.replay, made.replay.indices("train"), made.calm.cost_unit, 0)
     assert learned.reward.mean() > play(chance.act, made.calm, test, test, penalty).reward.mean() + 0.05
 
 
 def drawn(made: Trainer, queries: int = 24) -> Lattice:
     rng = np.random.default_rng(0)
-    chosen = made.train_queries[:queries]
+    chosen = made.members[0].train_queries[:queries]
     penalty = penalties(0, np.arange(queries))
     return draw_lattice(made.router.encoder, made.grades, chosen, penalty, rng)
 
@@ -159,11 +183,18 @@ def test_smoothed_grades_keep_the_mean_and_lose_variance():
     assert np.corrcoef(smoothed.ravel(), grades.ravel())[0, 1] > 0.5
 
 
-def test_validation_queries_are_not_trained_on():
+def test_each_training_query_is_validated_once_by_a_network_that_has_not_seen_it():
     made = trainer()
-    assert len(made.validation_queries)
-    assert not set(made.validation_queries) & set(made.train_queries)
-    assert not set(made.train_queries) & set(made.replay.indices("test"))
+    train = made.replay.indices("train")
+    for member in made.members:
+        assert not set(member.train_queries) & set(member.held_out)
+        assert set(member.train_queries) | set(member.held_out) == set(train)
+    assert sorted(np.concatenate([member.held_out for member in made.members])) == sorted(train)
+
+
+def test_a_lone_query_is_trained_and_validated_on():
+    parts = parts_of(np.array([7]), folds=4, seed=0)
+    assert [(list(known), list(held)) for known, held in parts] == [([7], [7])]
 
 
 def test_penalties_cover_the_frontier():

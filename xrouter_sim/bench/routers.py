@@ -30,7 +30,8 @@ from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Cheapest
 from xrouter_sim.routers.oracle import Oracle
 from xrouter_sim.routers.rl import RLRouter
-from xrouter_sim.training.rl import Config, Trainer, config_as_dict
+from xrouter_sim.training.config import Config, config_as_dict
+from xrouter_sim.training.rl import Trainer
 
 SETTINGS = (0.5, 1.0, 2.0)
 """λ in worlds other than the calm one."""

@@ -75,7 +75,7 @@ def train(
       xrouter-sim train knn --db data/mmlu.duckdb --out runs/mmlu --nominal-cost big=1 --nominal-cost small=0.02
     """
     from xrouter_sim.pipeline import Task, run
-    from xrouter_sim.training.rl import Config
+    from xrouter_sim.training.config import Config
 
     config = Config(seed=seed) if updates is None else Config(seed=seed, updates=updates)
     progress = Progress(config.updates, silent=quiet or as_json)

@@ -54,6 +54,10 @@ class View:
     turn: Tensor  # [B, S]
     last_turn: Tensor  # [B, S] bool
 
+    def to(self, device: torch.device) -> "View":
+        """The same on another device."""
+        return View(**{name: values.to(device) for name, values in vars(self).items()})
+
 
 class Encoder:
     """Turns views on one replay into States. Fitted on training queries alone."""
@@ -62,8 +66,9 @@ class Encoder:
         """`queries` [n] training indices; `cost_unit` in USD."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
         self.seen = with_code(replay)
-        prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
-        self.prior_score, self.prior_cost = _tensor(prior.score), _tensor(prior.cost / cost_unit)
+        self.device = torch.device("cpu")
+        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
+        self.prior_score, self.prior_cost = _tensor(self.prior.score), _tensor(self.prior.cost / cost_unit)
         odds = fit_odds(self.seen, queries)
         self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
         self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
@@ -73,6 +78,13 @@ class Encoder:
         evidence = np.where(present, self.seen.evidence[queries], np.nan)
         self.evidence_mean = np.nanmean(evidence, axis=(0, 2))
         self.evidence_scale = np.nanstd(evidence, axis=(0, 2)) + 1e-3
+
+    def to(self, device: torch.device) -> None:
+        """Move what queries are looked up in."""
+        self.device = device
+        for name, values in vars(self).items():
+            if isinstance(values, Tensor):
+                setattr(self, name, values.to(device))
 
     def standardised(self, evidence: npt.NDArray[np.float64], arm: Ints) -> npt.NDArray[np.float64]:
         """Evidence [..., E] of responses of the arms [...], as multiples of the arm's own spread."""
@@ -117,6 +129,7 @@ class Encoder:
         )
 
     def __call__(self, view: View) -> State:
+        view = view.to(self.device)
         arm, table = view.arm, self.table[view.query]
         prior = self.prior_score[view.query].gather(1, arm)
         base = torch.logit(prior)

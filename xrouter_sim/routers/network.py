@@ -119,8 +119,8 @@ def planned(state: State) -> Tensor:
     """[B, S, m] what plans with a second and a third call are worth, that begin with calling an arm; 0 from the second
     answer on, when only single calls are weighed."""
     m = state.due.shape[1]
-    others = ~torch.eye(m, dtype=torch.bool)
     due = state.due
+    others = ~torch.eye(m, dtype=torch.bool, device=due.device)
     heard = state.ok.sum(dim=2)
 
     # With one answer at hand: its arm i is given, j is called now.
@@ -153,5 +153,5 @@ def _second_call(tables: list[Tensor], after: Tensor, due: Tensor, offered: Tens
 
 def _of(table: Tensor, arm: Tensor) -> Tensor:
     """[B, S, m, …] the rows of arms [B, S] in tables [B, m, m, …]."""
-    rows = torch.arange(len(table))[:, None]
+    rows = torch.arange(len(table), device=table.device)[:, None]
     return table[rows, arm]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from responses_db import LabError
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
@@ -38,7 +39,16 @@ class RLRouter(Router):
         state = self.encoder(self.encoder.view(observation))
         with torch.inference_mode():
             logits = self.network(state).logits[:, 0]
-        return to_action(logits.argmax(dim=1).numpy(), state, observation)
+        return to_action(logits.argmax(dim=1).cpu().numpy(), state, observation)
+
+    def to(self, device: str) -> None:
+        """Move network and encoder to a device that torch knows. Raises LabError where it is not there."""
+        try:
+            self.encoder.to(torch.device(device))
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise LabError(f"no device {device!r} ({reason}): use cpu, or cuda where torch sees a GPU") from error
 
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters by name."""
@@ -61,7 +71,7 @@ def to_action(choice: Ints, state: State, observation: Observation) -> Action:
     selects, arm = choice >= arms, choice % arms
     slot = (observation.arm == arm[:, None]).argmax(axis=1)
     call_final = np.where(observation.last_turn, int(Final.ADOPT), int(Final.CONTINUE))
-    stuck = ~(state.callable.any(dim=2) | state.ok.any(dim=2))[:, 0].numpy()
+    stuck = ~(state.callable.any(dim=2) | state.ok.any(dim=2))[:, 0].cpu().numpy()
     calls = np.where(selects | stuck, NO_CALL, arm)
     final = np.where(selects, slot, call_final)
     return Action(calls[:, None], np.where(stuck, int(Final.NONE), final))

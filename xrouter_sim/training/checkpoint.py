@@ -10,27 +10,27 @@ from torch import Tensor
 
 from responses_db import LabError
 from xrouter_sim.files import written_whole
-from xrouter_sim.training.rl import Trainer, config_as_dict
+from xrouter_sim.training.config import config_as_dict
+from xrouter_sim.training.rl import Trainer
 
 FILE = "checkpoint.safetensors"
 
 
 def save(trainer: Trainer, folder: Path, store_hash: str) -> None:
     """Write the trainer's whole state to `folder`; a kill at any moment leaves the old file or the new one."""
-    tensors: dict[str, Tensor] = {}
-    for part, weights in (
-        ("network", trainer.router.weights()),
-        ("average", trainer.average),
-        ("best", trainer.best),
-    ):
-        tensors |= {f"{part}.{name}": value.contiguous().clone() for name, value in weights.items()}
-    for index, state in trainer.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value.clone() for name, value in state.items()}
+    tensors = {f"best.{name}": value for name, value in trainer.best.items()}
+    for member in trainer.members:
+        for part, weights in (("network", member.weights()), ("average", member.average)):
+            tensors |= {f"{part}.{member.number}.{name}": value for name, value in weights.items()}
+        for index, state in member.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{member.number}.{index}.{name}": value for name, value in state.items()}
+    tensors = {name: value.cpu().contiguous().clone() for name, value in tensors.items()}
     facts = {
         "config": config_as_dict(trainer.config),
         "update": trainer.update,
         "best_reward": trainer.best_reward,
         "best_update": trainer.best_update,
+        "chosen": trainer.chosen,
         "curve": trainer.curve,
         "store_hash": store_hash,
     }
@@ -65,19 +65,23 @@ def restore(trainer: Trainer, folder: Path) -> None:
     """Put a trainer (of the same config and store) into the state that was saved."""
     facts = read_facts(folder)
     with safe_open(folder / FILE, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}}
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        part, rest = name.split(".", 1)
-        if part == "optimiser":
-            index, moment = rest.split(".", 1)
+        names = list(file.keys())
+        tensors = {name: file.get_tensor(name).to(trainer.router.encoder.device) for name in names}
+    trainer.best = _under("best.", tensors)
+    for member in trainer.members:
+        member.network.load_state_dict(_under(f"network.{member.number}.", tensors))
+        member.average = _under(f"average.{member.number}.", tensors)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(f"optimiser.{member.number}.", tensors).items():
+            index, moment = name.split(".", 1)
             moments.setdefault(int(index), {})[moment] = value
-        else:
-            parts[part][rest] = value
-    trainer.router.network.load_state_dict(parts["network"])
-    trainer.average, trainer.best = parts["average"], parts["best"]
-    groups = trainer.optimiser.state_dict()["param_groups"]
-    trainer.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups = member.optimiser.state_dict()["param_groups"]
+        member.optimiser.load_state_dict({"state": moments, "param_groups": groups})
     trainer.update, trainer.curve = facts["update"], facts["curve"]
     trainer.best_reward, trainer.best_update = facts["best_reward"], facts["best_update"]
+    trainer.chosen = facts["chosen"]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -48,6 +48,11 @@ class Lattice:
     penalty: Tensor  # [B]
     spent: Tensor  # [B, S] in cost units
 
+    def to(self, device: torch.device) -> "Lattice":
+        """The same on another device."""
+        tensors = (self.grade, self.penalty, self.spent)
+        return Lattice(self.view.to(device), *(each.to(device) for each in tensors))
+
 
 def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Floats, rng: np.random.Generator) -> Lattice:
     """A pool and a world for each of `queries` [B] (indices into the replay) and λ [B]. Selecting an arm pays `grades`
@@ -55,8 +60,8 @@ def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Float
     replay = encoder.seen
     b, arms = len(queries), replay.arms
     price = np.exp(PRICE_SIGMA * rng.standard_normal((b, arms)) * (rng.random((b, 1)) < 0.5))
-    listed = encoder.prior_cost.numpy()[queries] * price
-    promise = encoder.prior_score.numpy()[queries] * np.maximum(1.0 - penalty[:, None] * listed, 0.0)
+    listed = encoder.prior.cost[queries] / encoder.cost_unit * price
+    promise = encoder.prior.score[queries] * np.maximum(1.0 - penalty[:, None] * listed, 0.0)
     noise = rng.gumbel(size=(b, arms))
     score = np.where(rng.random((b, 1)) < CONTESTED, promise / PROMISE, 0.0) + noise
     m = min(POOL, arms)
@@ -91,7 +96,7 @@ def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Float
         turn=sets.sum(dim=1).float().expand(b, -1),
         last_turn=torch.zeros(spent.shape, dtype=torch.bool),
     )
-    return Lattice(view, _tensor(grade), view.penalty, spent)
+    return Lattice(view, _tensor(grade), view.penalty, spent).to(encoder.device)
 
 
 def exact_reward(logits: Tensor, lattice: Lattice) -> Tensor:

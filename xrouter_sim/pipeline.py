@@ -194,8 +194,7 @@ def _train(task: Task, trainer: Trainer, store_hash: str) -> bool:
 
     def after_update(trainer: Trainer) -> bool:
         stop = task.after_update(trainer)
-        if stop or trainer.update % task.config.validate_every == 0 or trainer.update == task.config.updates:
-            checkpoint.save(trainer, task.out, store_hash)
+        checkpoint.save(trainer, task.out, store_hash)
         return stop
 
     finished = trainer.run(task.batch_size, after_update)

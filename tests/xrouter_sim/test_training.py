@@ -14,10 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from tests.xrouter_sim.tiny import tiny_replay
+from xrouter_sim.bench.unseen import restricted
 from xrouter_sim.cli import main
 from xrouter_sim.engine.rollout import play
 from xrouter_sim.evaluation.decisions import SCHEMA
-from xrouter_sim.replay import cost_unit
+from xrouter_sim.replay import Replay, cost_unit
 from xrouter_sim.routers.fixed import Random
 from xrouter_sim.routers.odds import smoothed_grades
 from xrouter_sim.routers.prior import is_better
@@ -29,8 +30,8 @@ from xrouter_sim.training.rl import PLANS, SINGLE, TRAINED, Trainer, parts_of
 QUICK = Config(folds=2, updates=6, lattice_share=0.67, lattice_steps=6, groups=32, validate_every=3)
 
 
-def trainer(config: Config = QUICK, queries: int = 300) -> Trainer:
-    replay = tiny_replay(queries)
+def trainer(config: Config = QUICK, replay: Replay | None = None) -> Trainer:
+    replay = replay or tiny_replay(300)
     train = replay.indices("train")
     unit = cost_unit(replay, train)
     router = RLRouter()
@@ -128,7 +129,17 @@ def test_arms_are_interchangeable_to_the_network():
     made = trainer()
     shuffled(made)
     view, order = drawn(made).view, torch.tensor([2, 0, 1])
-    by_arm = {"arm": 1, "price": 1, "answer": 1, "option": 1, "evidence": 1, "called": 2, "ok": 2, "callable": 2}
+    by_arm = {
+        "arm": 1,
+        "price": 1,
+        "answer": 1,
+        "option": 1,
+        "evidence": 1,
+        "dearer": 1,
+        "called": 2,
+        "ok": 2,
+        "callable": 2,
+    }
     turned = replace(view, **{name: getattr(view, name).index_select(axis, order) for name, axis in by_arm.items()})
     with torch.inference_mode():
         plain, other = (made.router.network(made.router.encoder(v)) for v in (view, turned))
@@ -156,7 +167,8 @@ def test_the_exact_reward_is_that_of_every_course_weighed_by_its_chance():
     made = trainer()
     shuffled(made)
     lattice = drawn(made)
-    logits = made.router.network(made.router.encoder(lattice.view)).logits
+    with torch.inference_mode():
+        logits = made.router.network(made.router.encoder(lattice.view)).logits
     chance = torch.softmax(logits, dim=2)
     m = lattice.grade.shape[1]
 
@@ -246,7 +258,7 @@ def test_a_stopped_training_is_not_lost_and_resumes_to_the_same_weights(tiny_sto
         "--db",
         str(tiny_store),
         "--updates",
-        "12",
+        "5",
         "--quiet",
     ]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
@@ -282,3 +294,46 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_run(tiny_store, tmp_pa
     result = CliRunner().invoke(main, ["evaluate", str(tmp_path / "run")])
     assert result.exit_code == 1
     assert "Traceback" not in result.output
+
+
+def test_a_call_that_comes_in_any_case_is_made_at_once():
+    made = trainer()
+    router, train = made.router, made.replay.indices("train")
+    router.network.lookahead.fill_(1.0)
+    query, key = np.tile(train, 2), np.arange(2 * len(train))
+    penalty = np.repeat([0.0, 0.3], len(train))
+    turns = {}
+    for ahead in (False, True):
+        router.calls_ahead = ahead
+        turns[ahead] = play(router.act, made.calm, query, key, penalty)
+    assert turns[True].turn.sum() <= turns[False].turn.sum()
+    assert turns[True].reward.mean() == pytest.approx(turns[False].reward.mean(), abs=0.02)
+
+
+def test_bills_tell_what_further_calls_will_cost():
+    config = Config(**vars(QUICK) | {"folds": 1, "updates": 1, "lattice_share": 1.0, "lattice_steps": 60})
+    length = np.exp(np.random.default_rng(0).normal(0, 0.7, 300))[:, None, None]
+    plain = tiny_replay(300)
+    made = trainer(config, replay=replace(plain, cost_usd=plain.cost_usd * length, memo={}))
+    made.run(4096, lambda _: False)
+    level, slope = made.members[0].network.dearer.tolist()
+    assert slope > 0.02, "where one call was dearer than expected, so will others be"
+    assert abs(level) < 0.1
+
+
+def test_the_router_meets_a_new_arm_with_the_same_network():
+    replay = tiny_replay(300)
+    train, known = replay.indices("train"), np.array([True, True, False])
+    unit = cost_unit(replay, train)
+    before = RLRouter()
+    before.fit(restricted(replay, known), train, unit, 0)
+    worth = []
+    for calibration in (train[:0], train[:64]):
+        met = before.extended(replay, train, calibration, unit, 0)
+        assert same(met.weights(), before.weights())
+        changed = replace(replay, score=replay.score.copy(), memo={})
+        changed.score[np.setdiff1d(train, calibration), 2] = 0.0
+        again = before.extended(changed, train, calibration, unit, 0)
+        assert np.array_equal(met.predicted_score, again.predicted_score), "other answers of it are not read"
+        worth.append(met.predicted_score[:, 2].mean() - replay.mean_score[:, 2].mean())
+    assert abs(worth[1]) < abs(worth[0])

@@ -9,23 +9,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import NO_CALL
 from xrouter_sim.evidence.code import code_evidence
-from xrouter_sim.features import answer_options, text_features
+from xrouter_sim.features import OPTIONS, answer_options, text_features
 from xrouter_sim.replay import Ints, Replay
 from xrouter_sim.routers.base import callable_arms
 from xrouter_sim.routers.network import State
 from xrouter_sim.routers.odds import fit_odds
 from xrouter_sim.routers.prior import fit_prior
+from xrouter_sim.routers.unmet import Unmet
 
 PAIRS = ("agrees", "differs", "apart", "meet", "part")
 TRIPLES = ("if_met", "if_not")
 
 BEHAVIOURS = 1 << 20
 """Numbers of behaviours begin here, so that none is that of an answer."""
+
+USUAL = 0.02
+"""Share of the responses from which on an option counts as usual."""
 
 NO_LIMIT = 1e6
 """Cost units of a budget where there is none."""
@@ -45,6 +49,7 @@ class View:
     answer: Tensor  # [B, m] equal numbers are equal answers, -1 none
     option: Tensor  # [B, m] 1 … OPTIONS: the letter chosen; 0 none
     evidence: Tensor  # [B, m, E] standardised
+    dearer: Tensor  # [B, m] ln of what was billed over what was expected, 0 where nothing was
     penalty: Tensor  # [B] λ
     room: Tensor  # [B] budget in cost units, NO_LIMIT at most
     called: Tensor  # [B, S, m] bool
@@ -58,24 +63,32 @@ class View:
         """The same on another device."""
         return View(**{name: values.to(device) for name, values in vars(self).items()})
 
+    def take(self, rows: Tensor) -> "View":
+        """Some of the queries."""
+        return View(**{name: values[rows] for name, values in vars(self).items()})
+
 
 class Encoder:
     """Turns views on one replay into States. Fitted on training queries alone."""
 
-    def __init__(self, replay: Replay, queries: Ints, cost_unit: float) -> None:
-        """`queries` [n] training indices; `cost_unit` in USD."""
+    def __init__(self, replay: Replay, queries: Ints, cost_unit: float, unmet: Unmet | None = None) -> None:
+        """`queries` [n] training indices; `cost_unit` in USD; `unmet`: arms of which less may be read."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
         self.seen = with_code(replay)
         self.device = torch.device("cpu")
-        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit)
+        filled, counted = (replay, self.seen) if unmet is None else (unmet.filled(replay), unmet.blanked(self.seen))
+        self.prior = fit_prior(filled, queries, text_features(replay, queries), cost_unit)
         self.prior_score, self.prior_cost = _tensor(self.prior.score), _tensor(self.prior.cost / cost_unit)
-        odds = fit_odds(self.seen, queries)
+        odds = fit_odds(counted, queries)
         self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
         self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
         self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
         self.options = answer_options(replay)
-        present = replay.sample_mask[queries][..., None]
+        counts = np.eye(OPTIONS + 1)[self.options[queries]][self.seen.sample_mask[queries]].sum(axis=0)
+        self.usual_options = np.flatnonzero(counts >= USUAL * counts.sum()).tolist()
+        present = counted.sample_mask[queries][..., None]
         evidence = np.where(present, self.seen.evidence[queries], np.nan)
+        evidence[:, ~present[..., 0].any(axis=(0, 2))] = 0.0  # an arm without a response: nothing to scale by
         self.evidence_mean = np.nanmean(evidence, axis=(0, 2))
         self.evidence_scale = np.nanstd(evidence, axis=(0, 2)) + 1e-3
 
@@ -108,16 +121,21 @@ class Encoder:
         cell = observation.query[row], arm, observation.sample[row, slot]
         answer[row, arm], option[row, arm] = self.seen.answer[cell], self.options[cell]
         evidence[row, arm] = self.standardised(self.seen.evidence[cell], arm)
+        price = observation.price[:, self.model_of_arm]
+        dearer = np.zeros(shape)
+        expected = self.prior.cost[observation.query[row], arm] * price[row, arm]
+        dearer[row, arm] = log_ratio(observation.slot_cost[row, slot], expected)
         may_call = callable_arms(observation, self.model_of_arm)
         may_call &= ~(observation.last_turn & ok.any(axis=1))[:, None]
         may_call &= (observation.cost < observation.budget)[:, None]
         return View(
             query=torch.from_numpy(observation.query),
             arm=torch.arange(arms).expand(shape),
-            price=_tensor(observation.price[:, self.model_of_arm]),
+            price=_tensor(price),
             answer=torch.from_numpy(answer),
             option=torch.from_numpy(option),
             evidence=_tensor(evidence),
+            dearer=_tensor(dearer),
             penalty=_tensor(observation.penalty),
             room=_tensor(np.minimum(observation.budget / self.cost_unit, NO_LIMIT)),
             called=torch.from_numpy(called)[:, None],
@@ -127,6 +145,26 @@ class Encoder:
             turn=_tensor(observation.turn)[:, None],
             last_turn=torch.from_numpy(observation.last_turn)[:, None],
         )
+
+    def answered(self, view: View, arm: Tensor) -> list[View]:
+        """What might be known of the first situation after an arm ([B]) was called first: that it gave no answer that
+        can be read, or one with each of the usual options; and that it cost what is expected."""
+        chosen = nn.functional.one_hot(arm, view.arm.shape[1]).bool()
+        cost = self.prior_cost[view.query.to(self.device)].cpu() * view.price
+        spent = view.spent + (cost * chosen).sum(dim=1, keepdim=True)
+        known = replace(
+            view,
+            called=chosen[:, None],
+            ok=chosen[:, None],
+            callable=view.callable & ~chosen[:, None] & (spent < view.room[:, None])[..., None],
+            spent=spent,
+            turn=view.turn + 1,
+        )
+        told = [
+            replace(known, answer=torch.where(chosen, 0, -1), option=torch.where(chosen, option, 0))
+            for option in self.usual_options
+        ]
+        return [known, *told]  # before the first call no answer is known
 
     def __call__(self, view: View) -> State:
         view = view.to(self.device)
@@ -156,6 +194,7 @@ class Encoder:
         best_now, best_called = worth_now.amax(dim=2, keepdim=True), worth_called.amax(dim=2, keepdim=True)
         best_chance = (chance * heard).amax(dim=2, keepdim=True)
         wide = odds.shape
+        dearer = (view.dearer[:, None] * heard).sum(dim=2) / heard.sum(dim=2).clamp(min=1.0)
         room = (view.room[:, None] - view.spent).clamp(0.0, 2.0)
         tokens = [
             odds / 2.0,
@@ -194,6 +233,7 @@ class Encoder:
             odds=odds,
             ok=view.ok,
             callable=view.callable,
+            dearer=dearer,
             paid=paid,
             due=due,
             expected_cost=cost,
@@ -204,6 +244,14 @@ class Encoder:
             if_apart=torch.sigmoid(base[:, :, None] + apart),
             third_if_not=torch.sigmoid(if_not),
         )
+
+
+def log_ratio(billed: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """ln(billed / expected), in [−2, 2]; 0 where nothing was billed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(billed / expected)
+    clipped: npt.NDArray[np.float64] = np.clip(np.where((billed > 0) & (expected > 0), ratio, 0.0), -2.0, 2.0)
+    return clipped
 
 
 def with_code(replay: Replay) -> Replay:

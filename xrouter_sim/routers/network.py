@@ -7,6 +7,8 @@ number of arms will do.
 The heads are corrections of plain rules, so that an untrained network is already a router, told by `lookahead` which:
 
     p(arm is right)  = σ(odds + correction)           odds: prior and evidence, see `encoding`
+    cost of a call   = expected cost · e^(a + b · ln(billed / expected))     of the calls so far: one long answer
+                       foretells others
     value of select  = p · (1 − min(λ · spent, 1))
     value of call    = p · (1 − min(λ · (spent + expected cost), 1))       lookahead 0: call it and take what comes
                      = the best plan of up to three calls that begins with it: ask a second arm; where the two agree,
@@ -32,6 +34,7 @@ class State:
     odds: Tensor  # [B, S, m] log-odds that an arm's answer is, or would be, right
     ok: Tensor  # [B, S, m] bool: a response to select
     callable: Tensor  # [B, S, m] bool
+    dearer: Tensor  # [B, S] mean ln of what calls were billed over what was expected of them
     paid: Tensor  # [B, S] λ · spent
     due: Tensor  # [B, m] λ · expected cost
     expected_cost: Tensor  # [B, m] of calling the arm now, in cost units
@@ -64,6 +67,7 @@ class Output:
 
     logits: Tensor  # [B, S, 2m] call each arm, then select each arm; least float where not allowed
     correct: Tensor  # [B, S, m] logit of the chance that the arm's answer is, or would be, right
+    dearer: Tensor  # [B, S] ln of a further call's cost over what was expected before any
 
 
 class PolicyNetwork(nn.Module):
@@ -80,6 +84,7 @@ class PolicyNetwork(nn.Module):
         self.head = nn.Linear(width, 3)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.dearer = nn.Parameter(torch.zeros(2))
         self.register_buffer("temperature", torch.tensor(0.02))
         self.register_buffer("lookahead", torch.tensor(0.0))
 
@@ -93,8 +98,11 @@ class PolicyNetwork(nn.Module):
         parts = [hidden, answered.expand_as(hidden), offered.expand_as(hidden), agree]
         correction = self.head(self.norm(hidden + torch.relu(self.mix(torch.cat(parts, dim=-1)))))
         # Before the first answer the prior says what there is to say.
-        correct = state.odds + correction[..., 0] * state.ok.any(dim=2, keepdim=True)
-        call, select = self._rule_values(state, correct.detach())
+        after = state.ok.any(dim=2)
+        correct = state.odds + correction[..., 0] * after[..., None]
+        # A line and no more: bills tell how long the question is, by which a deeper network would know it again.
+        dearer = (self.dearer[0] + self.dearer[1] * state.dearer) * after
+        call, select = self._rule_values(state, correct.detach(), dearer.detach().exp()[..., None])
         blocked = torch.finfo(call.dtype).min
         logits = torch.cat(
             [
@@ -103,16 +111,17 @@ class PolicyNetwork(nn.Module):
             ],
             dim=2,
         )
-        return Output(logits, correct)
+        return Output(logits, correct, dearer)
 
-    def _rule_values(self, state: State, odds: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S, m] expected reward of calling an arm, and of selecting its response now."""
+    def _rule_values(self, state: State, odds: Tensor, dearer: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, m] expected reward of calling an arm, and of selecting its response now; `dearer` [B, S, 1]: factor
+        on costs."""
         chance = torch.sigmoid(odds)
         select = chance * (1.0 - state.paid[:, :, None]).clamp(min=0.0)
-        call = chance * (1.0 - state.paid[:, :, None] - state.due[:, None]).clamp(min=0.0)
+        call = chance * (1.0 - state.paid[:, :, None] - state.due[:, None] * dearer).clamp(min=0.0)
         if self.lookahead > 0:
             call = torch.maximum(call, planned(state))
-        return call - FRUGALITY * state.expected_cost[:, None], select
+        return call - FRUGALITY * state.expected_cost[:, None] * dearer, select
 
 
 def planned(state: State) -> Tensor:

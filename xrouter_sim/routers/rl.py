@@ -1,9 +1,11 @@
 """The RL router's face: the small policy network on encoded observations, and how it is kept on disk."""
 
+import copy
 from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.stats import mode
 from torch import Tensor
 
 from responses_db import LabError
@@ -11,16 +13,20 @@ from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.engine.simulator import Simulator
-from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.base import Kind, Router
-from xrouter_sim.routers.encoding import Encoder
+from xrouter_sim.routers.encoding import Encoder, View
 from xrouter_sim.routers.network import PolicyNetwork, State
+from xrouter_sim.routers.unmet import Unmet
 
 
 class RLRouter(Router):
     """Calls an arm, looks at what came back, and calls again or selects one of the responses.
 
-    `fit` prepares the encoder and an untrained network; `training.rl.train` trains it.
+    A second call that will be made whatever the first one brings is made at the same time (`calls_ahead`): it costs the
+    same and saves a turn.
+
+    `fit` prepares the encoder and an untrained network; `training.rl.Trainer` trains it.
     """
 
     name = "rl"
@@ -29,17 +35,59 @@ class RLRouter(Router):
     encoder: Encoder
     network: PolicyNetwork
 
+    def __init__(self, calls_ahead: bool = True) -> None:
+        self.calls_ahead = calls_ahead
+
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
+        self.arm_names = replay.arm_names
         self.encoder = Encoder(replay, queries, cost_unit)
         torch.manual_seed(seed)
         self.network = PolicyNetwork(self._features(replay))
 
+    def extended(self, replay: Replay, queries: Ints, calibration: Ints, cost_unit: float, seed: int) -> "RLRouter":
+        """This router, its network unchanged, for a replay with more arms (see `bench.unseen.Extends`)."""
+        known = np.isin(replay.arm_names, self.arm_names)
+        router = copy.copy(self)
+        router.arm_names = replay.arm_names
+        router.encoder = Encoder(replay, queries, cost_unit, Unmet(known, queries, calibration))
+        router.encoder.to(self.encoder.device)
+        return router
+
+    @property
+    def predicted_score(self) -> Floats:
+        """[Q, A] expected score before any call."""
+        return self.encoder.prior.score
+
     def act(self, observation: Observation) -> Action:
         """The likeliest action."""
-        state = self.encoder(self.encoder.view(observation))
+        view = self.encoder.view(observation)
+        state = self.encoder(view)
+        choice = self._choice(state)
+        ahead = np.full(len(choice), NO_CALL)
+        if self.calls_ahead:
+            arms = state.callable.shape[2]
+            rows = np.flatnonzero(~view.called.any(dim=2)[:, 0].numpy() & (choice < arms) & ~observation.last_turn)
+            ahead[rows] = self._ahead(view.take(torch.from_numpy(rows)), torch.from_numpy(choice[rows]))
+        return to_action(choice, state, observation, ahead)
+
+    def _choice(self, state: State) -> Ints:
+        """[B] index of the likeliest logit."""
         with torch.inference_mode():
-            logits = self.network(state).logits[:, 0]
-        return to_action(logits.argmax(dim=1).cpu().numpy(), state, observation)
+            choice: Ints = self.network(state).logits[:, 0].argmax(dim=1).cpu().numpy()
+        return choice
+
+    def _ahead(self, view: View, arm: Tensor) -> Ints:
+        """[B] the arm called most often after `arm` [B], if one is whatever that answers; else NO_CALL."""
+        if not len(arm):
+            return arm.numpy()
+        states = [self.encoder(known) for known in self.encoder.answered(view, arm)]
+        nexts = self._choice(State.concatenate(states)).reshape(len(states), -1)
+        most = mode(nexts, axis=0).mode
+        return np.where((nexts < view.arm.shape[1]).all(axis=0), most, NO_CALL)
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the network's parameters, by name."""
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def to(self, device: str) -> None:
         """Move network and encoder to a device that torch knows. Raises LabError where it is not there."""
@@ -50,10 +98,6 @@ class RLRouter(Router):
             reason = str(error).splitlines()[0]
             raise LabError(f"no device {device!r} ({reason}): use cpu, or cuda where torch sees a GPU") from error
 
-    def weights(self) -> dict[str, Tensor]:
-        """The network's parameters by name."""
-        return dict(self.network.state_dict())
-
     def _features(self, replay: Replay) -> int:
         simulator = Simulator(replay, Profile(), 0, self.encoder.cost_unit)
         first = np.zeros(1, np.int64)
@@ -61,17 +105,19 @@ class RLRouter(Router):
         return self.encoder(self.encoder.view(observation)).tokens.shape[-1]
 
 
-def to_action(choice: Ints, state: State, observation: Observation) -> Action:
+def to_action(choice: Ints, state: State, observation: Observation, ahead: Ints | None = None) -> Action:
     """The routing action for the index of a logit ([B]): call arm i, or select the response of arm i − A.
 
-    A call in the last turn is taken as it comes; where nothing can be called or selected the episode ends without an
-    answer.
+    `ahead` [B] is called at the same time. A call in the last turn is taken as it comes; where nothing can be called or
+    selected the episode ends without an answer.
     """
     arms = state.callable.shape[2]
     selects, arm = choice >= arms, choice % arms
     slot = (observation.arm == arm[:, None]).argmax(axis=1)
     call_final = np.where(observation.last_turn, int(Final.ADOPT), int(Final.CONTINUE))
     stuck = ~(state.callable.any(dim=2) | state.ok.any(dim=2))[:, 0].cpu().numpy()
-    calls = np.where(selects | stuck, NO_CALL, arm)
+    calls = [np.where(selects | stuck, NO_CALL, arm)]
+    if ahead is not None and (ahead != NO_CALL).any():
+        calls.append(ahead)
     final = np.where(selects, slot, call_final)
-    return Action(calls[:, None], np.where(stuck, int(Final.NONE), final))
+    return Action(np.stack(calls, axis=1), np.where(stuck, int(Final.NONE), final))

@@ -42,6 +42,8 @@ class Config:
     the policy learns to make two calls where one would do (docs/log.md)."""
     correctness: float = 0.5
     """Weight of the correctness head's loss."""
+    cost: float = 0.1
+    """Weight of the cost head's loss."""
     average: float = 0.98
     """Share of the averaged weights that a gradient step keeps; the averaged weights are what is evaluated."""
     validation_worlds: int = 2

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from xrouter_sim.replay import Floats, Ints
-from xrouter_sim.routers.encoding import NO_LIMIT, Encoder, View
+from xrouter_sim.routers.encoding import NO_LIMIT, Encoder, View, log_ratio
 
 POOL = 6
 """Arms of a pool at most: 64 situations a query."""
@@ -47,10 +47,11 @@ class Lattice:
     grade: Tensor  # [B, m] in [0, 1]
     penalty: Tensor  # [B]
     spent: Tensor  # [B, S] in cost units
+    dearer: Tensor  # [B, m] ln of the arm's mean cost on the query over what is expected of it
 
     def to(self, device: torch.device) -> "Lattice":
         """The same on another device."""
-        tensors = (self.grade, self.penalty, self.spent)
+        tensors = (self.grade, self.penalty, self.spent, self.dearer)
         return Lattice(self.view.to(device), *(each.to(device) for each in tensors))
 
 
@@ -87,6 +88,7 @@ def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Float
         answer=torch.from_numpy(np.where(fails, -1, replay.answer[cell])),
         option=torch.from_numpy(np.where(fails, 0, encoder.options[cell]).astype(np.int64)),
         evidence=_tensor(evidence * ~fails[:, :, None]),
+        dearer=_tensor(log_ratio(billed, np.take_along_axis(listed, arm, axis=1)) * ~fails),
         penalty=_tensor(penalty),
         room=_tensor(room),
         called=called,
@@ -96,7 +98,8 @@ def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Float
         turn=sets.sum(dim=1).float().expand(b, -1),
         last_turn=torch.zeros(spent.shape, dtype=torch.bool),
     )
-    return Lattice(view, _tensor(grade), view.penalty, spent).to(encoder.device)
+    dearer = log_ratio(replay.mean_cost[queries[:, None], arm], encoder.prior.cost[queries[:, None], arm])
+    return Lattice(view, _tensor(grade), view.penalty, spent, _tensor(dearer)).to(encoder.device)
 
 
 def exact_reward(logits: Tensor, lattice: Lattice) -> Tensor:

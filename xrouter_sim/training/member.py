@@ -5,7 +5,7 @@ training queries are on record, nothing needs to be sampled. Then, in the engine
 outages, a clipped policy gradient with group-relative advantages (PPO's objective, Schulman et al., arXiv 1707.06347;
 GRPO's baseline, Shao et al., arXiv 2402.03300). A group is one query, λ and world, played several times: since the
 world is the same for all, what differs between their rewards is due to the actions alone. In both, a head learns the
-chance that each arm is right given what has been seen.
+chance that each arm is right given what has been seen, another what a call of it would cost.
 """
 
 from dataclasses import dataclass
@@ -90,6 +90,7 @@ class Member:
             output = self.network(state)
             reward = exact_reward(output.logits, lattice)
             loss = config.correctness * correctness_loss(output, lattice.grade[:, None], state.ok)
+            loss = loss + config.cost * cost_loss(output, lattice.dearer[:, None], state)
             if update >= config.warm_up_updates:
                 loss = loss - REWARD_SCALE * (reward.mean() + config.entropy * entropy_of(output.logits).mean())
             self._descend(loss)
@@ -193,6 +194,15 @@ def entropy_of(logits: Tensor) -> Tensor:
     """[...] nats of the distributions with these logits [..., N]."""
     log_probabilities = torch.log_softmax(logits, dim=-1)
     return -(log_probabilities.exp() * log_probabilities.clamp(min=-50.0)).sum(dim=-1)
+
+
+def cost_loss(output: Output, dearer: Tensor, state: State) -> Tensor:
+    """Huber loss of the cost head [B, S] on what the arms' calls cost ([B, 1, A], ln over expected), once something was
+    billed and where there is still something to call."""
+    asked = state.callable & state.ok.any(dim=-1, keepdim=True)
+    foretold = output.dearer[..., None].expand(asked.shape)
+    loss = nn.functional.smooth_l1_loss(foretold, dearer.expand(asked.shape), reduction="none")
+    return (loss * asked).sum() / asked.sum().clamp(min=1)
 
 
 def correctness_loss(output: Output, correct: Tensor, answered: Tensor) -> Tensor:

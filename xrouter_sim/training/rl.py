@@ -147,6 +147,10 @@ def mean_of(weights: list[Weights]) -> Weights:
 
 
 def harms(gain: Floats) -> bool:
-    """Whether a paired gain in reward [λ, n] is below zero by more than twice its standard error at some λ."""
+    """Whether a paired gain in reward [λ, n] is clearly below zero at some λ."""
     error = gain.std(axis=1) / np.sqrt(gain.shape[1])
-    return bool((gain.mean(axis=1) < -2.0 * error).any())
+    return bool((gain.mean(axis=1) < -CLEARLY * error).any())
+
+
+CLEARLY = 2.8
+"""Standard errors: one in forty, over the nine λ that are looked at (Bonferroni)."""

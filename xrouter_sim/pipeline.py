@@ -25,7 +25,7 @@ from xrouter_sim.routers import ROUTERS
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.blind import PriceBlind
 from xrouter_sim.routers.fixed import Always
-from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.routers.rl import RL, RLRouter, is_trained
 from xrouter_sim.training import checkpoint
 from xrouter_sim.training.config import Config, config_as_dict, config_from
 from xrouter_sim.training.rl import Trainer
@@ -151,14 +151,14 @@ def write(task: Task, ground: Ground, ready: Ready, others: list[Router], starte
 
 def make(name: str, replay: Replay) -> Router:
     """An unfitted router by name. Raises LabError on an unknown one."""
-    if name == RLRouter.name:
-        return RLRouter()
+    if is_trained(name):
+        return RLRouter.named(name)
     if name in ROUTERS:
         return ROUTERS[name]()
     if name.startswith("always:") and name.removeprefix("always:") in replay.arm_names:
         arm = name.removeprefix("always:")
         return Always(replay.arm_names.index(arm), arm)
-    known = ", ".join([RLRouter.name, *ROUTERS, f"always:{replay.arm_names[0]} …"])
+    known = ", ".join([RL, *ROUTERS, f"always:{replay.arm_names[0]} …"])
     raise LabError(f"no router {name!r}: choose one of {known}")
 
 
@@ -230,7 +230,7 @@ def _manifest(
         "name": task.out.resolve().name,
         "router": task.router,
         "command": shlex.join(["xrouter-sim", *sys.argv[1:]]),
-        "config": config_as_dict(task.config) if task.router == RLRouter.name else {"seed": task.config.seed},
+        "config": config_as_dict(task.config) if is_trained(task.router) else {"seed": task.config.seed},
         "seed": task.config.seed,
         "store": replay.store | {"queries": splits, "models": replay.model_ids, "prompt_styles": replay.prompt_styles},
         "cost_unit_usd": ground.unit if replay.priced else None,

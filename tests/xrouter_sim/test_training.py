@@ -13,10 +13,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from responses_db import LabError
 from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.bench.unseen import restricted
 from xrouter_sim.cli import main
+from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.rollout import play
+from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import Replay, cost_unit
 from xrouter_sim.routers.fixed import Random
@@ -258,7 +261,7 @@ def test_a_stopped_training_is_not_lost_and_resumes_to_the_same_weights(tiny_sto
         "--db",
         str(tiny_store),
         "--updates",
-        "5",
+        "3",
         "--quiet",
     ]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
@@ -337,3 +340,41 @@ def test_the_router_meets_a_new_arm_with_the_same_network():
         assert np.array_equal(met.predicted_score, again.predicted_score), "other answers of it are not read"
         worth.append(met.predicted_score[:, 2].mean() - replay.mean_score[:, 2].mean())
     assert abs(worth[1]) < abs(worth[0])
+
+
+@pytest.mark.parametrize("kind", ["agreement", "options", "response", "bills"])
+def test_evidence_that_is_left_out_is_not_read(kind):
+    replay = tiny_replay(300)
+    train, unit = replay.indices("train"), cost_unit(replay, replay.indices("train"))
+    turned = {
+        "agreement": replace(replay, answer=replay.answer[::-1].copy(), memo={}),
+        "response": replace(replay, evidence=replay.evidence[::-1].copy(), memo={}),
+    }
+    router = RLRouter.named(f"rl:without-{kind}")
+    router.fit(replay, train, unit, 0)
+    torch.nn.init.normal_(router.network.head.weight, std=0.5)
+    router.network.dearer.data[1] = 1.0
+    calm = Simulator(replay, Profile(), 0, unit)
+    query, penalty = np.tile(train, 2), np.repeat([0.0, 0.3], len(train))
+    plain = play(router.act, calm, query, np.arange(len(query)), penalty)
+    if kind in turned:
+        router.encoder.seen = turned[kind]
+    elif kind == "options":
+        router.encoder.options = router.encoder.options[::-1].copy()
+    else:
+        router.network.dearer.data[1] = 0.0
+    again = play(router.act, calm, query, np.arange(len(query)), penalty)
+    assert np.array_equal(plain.reward, again.reward)
+    assert (plain.n_slots > 1).any(), "it must have had something to read"
+
+
+def test_unknown_evidence_is_one_clear_line():
+    with pytest.raises(LabError, match="no evidence 'magic' in rl:without-magic: it has text, domain"):
+        RLRouter.named("rl:without-magic")
+
+
+def test_a_device_that_is_not_there_is_one_clear_line(tiny_store, tmp_path):
+    command = ["train", "rl", "--db", str(tiny_store), "--out", str(tmp_path), "--device", "abacus"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "no device 'abacus'" in result.output

@@ -29,7 +29,7 @@ from xrouter_sim.routers import BASELINES, FITTED_ONCE, ROUTERS
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.fixed import Cheapest
 from xrouter_sim.routers.oracle import Oracle
-from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.routers.rl import RL, is_trained
 from xrouter_sim.training.config import Config, config_as_dict
 from xrouter_sim.training.rl import Trainer
 
@@ -135,11 +135,11 @@ def names_of(plan: Plan, replay: Replay) -> list[str]:
 
     Raises LabError on an unknown name.
     """
-    asked = plan.routers or (*ROUTERS, RLRouter.name)
+    asked = plan.routers or (*ROUTERS, RL)
     for name in asked:
         make(name, replay)
     singles = [f"always:{arm}" for arm in replay.arm_names]
-    return list(dict.fromkeys([*singles, *BASELINES, *sorted(asked, key=lambda name: name == RLRouter.name)]))
+    return list(dict.fromkeys([*singles, *BASELINES, *sorted(asked, key=is_trained)]))
 
 
 def decision_speed(router: Router, ground: Ground) -> dict[str, float]:
@@ -200,7 +200,7 @@ def _without_prices(profile: Profile) -> dict[str, Any]:
 
 def _facts(job: Job, plan: Plan, ground: Ground) -> dict[str, Any]:
     """What a run hangs on, beside the code: a finished one is kept if all of it is the same."""
-    trained = job.router == RLRouter.name
+    trained = is_trained(job.router)
     facts = {
         "router": job.router,
         "store": ground.replay.store["content_hash"],

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Episodes stepped at once. Speed and memory only: results do not depend on it.",
 )
-@click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 50]")
+@click.option("--updates", type=click.IntRange(min=1), help="Updates of the RL router. [default: 30]")
+@click.option("--device", default="cpu", show_default=True, help="Where the RL router is trained: cpu, cuda, …")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Start anew even if --out holds an unfinished training.")
 @costs_options
@@ -51,6 +52,7 @@ def train(
     seed: int,
     batch_size: int,
     updates: int | None,
+    device: str,
     resume: bool,
     overwrite: bool,
     accuracy_only: bool,
@@ -61,7 +63,9 @@ def train(
     """Train ROUTER on a store's training queries and compare it with the baselines on its test queries.
 
     ROUTER is rl (reinforcement learning in the simulator), or a router that is fitted at once: table, knn, cascade,
-    always:MODEL, …; a wrong name lists them all. All of them at once: `xrouter-sim bench routers`.
+    always:MODEL, …; a wrong name lists them all. All of them at once: `xrouter-sim bench routers`. rl:without-agreement
+    is rl that does not look at which answers are equal; text, domain, options, code, response and bills can be left out
+    too.
 
     The folder holds decisions.parquet (every decision of every router), robustness.parquet (the same under changed
     prices and failures), training.parquet (the learning curve) and manifest.json. Ctrl-C stops after the update in
@@ -77,7 +81,7 @@ def train(
     from xrouter_sim.pipeline import Task, run
     from xrouter_sim.training.config import Config
 
-    config = Config(seed=seed) if updates is None else Config(seed=seed, updates=updates)
+    config = Config(seed=seed, device=device, updates=updates or Config.updates)
     progress = Progress(config.updates, silent=quiet or as_json)
     costs = stated_costs(accuracy_only, nominal_cost)
     task = Task(router, db, out, config, batch_size, resume, overwrite, progress.after_update, progress.say, costs)

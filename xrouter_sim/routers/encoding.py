@@ -4,6 +4,7 @@ What the query tells comes in through the prior alone. Beside it stand prices, Î
 the answers say of one another (see `odds`): by how much they move the odds of every arm, called or not.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,17 @@ from xrouter_sim.routers.network import State
 from xrouter_sim.routers.odds import fit_odds
 from xrouter_sim.routers.prior import fit_prior
 from xrouter_sim.routers.unmet import Unmet
+
+EVIDENCE = {
+    "text": "what the question's words tell",
+    "domain": "the domain's name",
+    "options": "which letter an answer is",
+    "agreement": "which answers are equal",
+    "code": "what running returned code told",
+    "response": "length, hedging, log-probability of a response",
+    "bills": "what calls were billed",
+}
+"""What the router reads beside pool, prices, Î» and budget, by name; each may be left out, to see what it is worth."""
 
 PAIRS = ("agrees", "differs", "apart", "meet", "part")
 TRIPLES = ("if_met", "if_not")
@@ -71,11 +83,21 @@ class View:
 class Encoder:
     """Turns views on one replay into States. Fitted on training queries alone."""
 
-    def __init__(self, replay: Replay, queries: Ints, cost_unit: float, unmet: Unmet | None = None) -> None:
-        """`queries` [n] training indices; `cost_unit` in USD; `unmet`: arms of which less may be read."""
+    def __init__(
+        self,
+        replay: Replay,
+        queries: Ints,
+        cost_unit: float,
+        unmet: Unmet | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        """`queries` [n] training indices; `cost_unit` in USD; `unmet`: arms of which less may be read; `without`: names
+        of EVIDENCE that are left out."""
         self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
-        self.seen = with_code(replay)
-        self.device = torch.device("cpu")
+        self.without, self.device = frozenset(without), torch.device("cpu")
+        if "domain" in without:
+            replay = replace(replay, domains=np.full(len(replay.domains), "all"), memo={})
+        self.seen = replay if "code" in without else with_code(replay)
         filled, counted = (replay, self.seen) if unmet is None else (unmet.filled(replay), unmet.blanked(self.seen))
         self.prior = fit_prior(filled, queries, text_features(replay, queries), cost_unit)
         self.prior_score, self.prior_cost = _tensor(self.prior.score), _tensor(self.prior.cost / cost_unit)
@@ -83,6 +105,10 @@ class Encoder:
         self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
         self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
         self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
+        if "options" in without:
+            self.by_option.zero_()
+        if "agreement" in without:
+            self.by_pair.zero_(), self.by_triple.zero_()
         self.options = answer_options(replay)
         counts = np.eye(OPTIONS + 1)[self.options[queries]][self.seen.sample_mask[queries]].sum(axis=0)
         self.usual_options = np.flatnonzero(counts >= USUAL * counts.sum()).tolist()
@@ -166,8 +192,18 @@ class Encoder:
         ]
         return [known, *told]  # before the first call no answer is known
 
+    def _read(self, view: View) -> View:
+        """The view without what is left out."""
+        if "agreement" in self.without:
+            view = replace(view, answer=torch.full_like(view.answer, -1))
+        if "response" in self.without:
+            view = replace(view, evidence=torch.zeros_like(view.evidence))
+        if "bills" in self.without:
+            view = replace(view, dearer=torch.zeros_like(view.dearer))
+        return view
+
     def __call__(self, view: View) -> State:
-        view = view.to(self.device)
+        view = self._read(view.to(self.device))
         arm, table = view.arm, self.table[view.query]
         prior = self.prior_score[view.query].gather(1, arm)
         base = torch.logit(prior)

@@ -15,9 +15,16 @@ from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.base import Kind, Router
-from xrouter_sim.routers.encoding import Encoder, View
+from xrouter_sim.routers.encoding import EVIDENCE, Encoder, View
 from xrouter_sim.routers.network import PolicyNetwork, State
 from xrouter_sim.routers.unmet import Unmet
+
+RL, WITHOUT = "rl", "rl:without"
+
+
+def is_trained(name: str) -> bool:
+    """Whether a router of this name is trained in the simulator."""
+    return name == RL or name.startswith(f"{WITHOUT}-")
 
 
 class RLRouter(Router):
@@ -29,18 +36,19 @@ class RLRouter(Router):
     `fit` prepares the encoder and an untrained network; `training.rl.Trainer` trains it.
     """
 
-    name = "rl"
     kind: ClassVar[Kind] = "rl"
     reads = ("query text", "domain", "pool", "prices", "penalty", "budget", "cost so far", "answers", "errors")
     encoder: Encoder
     network: PolicyNetwork
 
-    def __init__(self, calls_ahead: bool = True) -> None:
-        self.calls_ahead = calls_ahead
+    def __init__(self, calls_ahead: bool = True, without: tuple[str, ...] = ()) -> None:
+        """`without`: names of `encoding.EVIDENCE` to leave out."""
+        self.calls_ahead, self.without = calls_ahead, without
+        self.name = "-".join([WITHOUT, *without]) if without else RL
 
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
         self.arm_names = replay.arm_names
-        self.encoder = Encoder(replay, queries, cost_unit)
+        self.encoder = Encoder(replay, queries, cost_unit, without=self.without)
         torch.manual_seed(seed)
         self.network = PolicyNetwork(self._features(replay))
 
@@ -49,7 +57,7 @@ class RLRouter(Router):
         known = np.isin(replay.arm_names, self.arm_names)
         router = copy.copy(self)
         router.arm_names = replay.arm_names
-        router.encoder = Encoder(replay, queries, cost_unit, Unmet(known, queries, calibration))
+        router.encoder = Encoder(replay, queries, cost_unit, Unmet(known, queries, calibration), self.without)
         router.encoder.to(self.encoder.device)
         return router
 
@@ -57,6 +65,14 @@ class RLRouter(Router):
     def predicted_score(self) -> Floats:
         """[Q, A] expected score before any call."""
         return self.encoder.prior.score
+
+    @classmethod
+    def named(cls, name: str) -> "RLRouter":
+        """An unfitted router: rl, or rl:without-EVIDENCE. Raises LabError for evidence that is not known."""
+        left_out = tuple(filter(None, name.removeprefix(RL).removeprefix(":without-").split("-")))
+        if unknown := [kind for kind in left_out if kind not in EVIDENCE]:
+            raise LabError(f"no evidence {unknown[0]!r} in {name}: it has {', '.join(EVIDENCE)}")
+        return cls(without=left_out)
 
     def act(self, observation: Observation) -> Action:
         """The likeliest action."""

@@ -1,143 +1,159 @@
 """The threshold cascade (FrugalGPT, Chen et al., arXiv 2305.05176): ask a cheap arm, keep its answer if it looks good.
 
-A scorer reads how likely an answer is right; a chain of at most three arms and a threshold after each are chosen for
-every λ by their mean reward on the training queries, at list prices.
+Arms L_1, …, L_m are asked in turn; L_i's answer stands if its score is at least a threshold, the last one's anyway
+(their §3). The score is `PostHoc`'s chance that the answer is right given those before it. Arms and threshold are chosen
+for every λ, in each large domain, by their mean reward on the training queries. Chosen among hundreds, a chain may owe
+its place to luck: how long one may be, at each λ, is decided by what choices made on some training queries earn on the
+others. At today's prices the best of the chosen chains, and of single arms, is taken.
 """
 
-from itertools import combinations, product
-from typing import ClassVar
+from collections.abc import Iterator
+from itertools import combinations
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from xrouter_sim.engine.episodes import Observation
-from xrouter_sim.engine.randomness import Purpose, draw
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
-from xrouter_sim.features import text_features
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.reward import SETTINGS, reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
-from xrouter_sim.routers.prior import fit_prior
+from xrouter_sim.routers.posthoc import Drawn, PostHoc, draw_responses, seen_so_far, shortlist
+from xrouter_sim.routers.prior import FOLDS
 
 CHAIN = 3
-CANDIDATES = 6
-QUANTILES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+CANDIDATES = 8
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98)
+"""One for all arms of a chain: the scores are chances, so they mean the same for each."""
 PENALTIES = np.array(SETTINGS)
-"""λ for which a chain is chosen; others take the nearest one's."""
+"""λ for which chains are chosen; others take the nearest one's length."""
+
+
+class Plan(NamedTuple):
+    """A chain with its threshold, and how it fares on n training queries."""
+
+    chain: tuple[int, ...]
+    threshold: float
+    score: Floats  # [n]
+    called: Floats  # [n, A] 1 where the arm is called
 
 
 class Cascade(Router):
-    """One chain of arms with thresholds for each λ."""
+    """Walks a chain of arms until an answer looks good enough."""
 
     name = "cascade"
     kind: ClassVar[Kind] = "sequential"
-    reads = ("query text", "domain", "penalty", "answers", "errors")
-    chains: Ints  # [len(PENALTIES), CHAIN] arms, NO_CALL behind the last
-    thresholds: Floats  # [len(PENALTIES), CHAIN]
+    reads = ("query text", "domain", "pool", "prices", "penalty", "answers", "errors")
+    longest: Ints  # [len(PENALTIES)] arms in a chain at most
+    chains: Ints  # [P, CHAIN] arms of each plan that was chosen for some λ and domain, NO_CALL behind the last
+    thresholds: Floats  # [P]
+    worth: Floats  # [groups, P] mean score
+    bill: Floats  # [groups, P, A] USD at list price of each arm, weighted by the score that it led to
 
     def fit(self, replay: Replay, queries: Ints, cost_unit: float, seed: int) -> None:
-        self.model_of_arm = replay.model_of_arm
-        self.prior = fit_prior(replay, queries, text_features(replay, queries), cost_unit).score
-        key = np.arange(len(queries))
-        sample = draw(seed, Purpose.SAMPLE, key[:, None], np.arange(replay.arms)) % replay.samples[queries].astype("u8")
-        drawn = (queries[:, None], np.arange(replay.arms), sample.astype(np.int64))
-        score, cost = replay.score[drawn], replay.cost_usd[drawn]
-        answer, evidence = replay.answer[drawn], replay.evidence[drawn]
-        self.mean_cost = cost.mean(axis=0)
-        self._fit_scorer(queries, answer, evidence, score, seed)
-        self._choose_chains(queries, answer, evidence, score, cost, cost_unit)
+        self.cost_unit, self.model_of_arm = cost_unit, replay.model_of_arm
+        self.posthoc = PostHoc.fit(replay, queries, cost_unit, seed)
+        drawn = draw_responses(replay, queries, seed)
+        group, fold = self.posthoc.group[queries], self.posthoc.fold[queries]
+        plans = list(self._plans(drawn, shortlist(drawn, group, CANDIDATES)))
+        cell = np.equal.outer(group * FOLDS + fold, np.arange(self.posthoc.groups * FOLDS)).astype(np.float64)
+        paid = ((plan.called * drawn.cost).sum(axis=1) for plan in plans)
+        earned = [
+            reward(plan.score, cost, PENALTIES[:, None], cost_unit) @ cell
+            for plan, cost in zip(plans, paid, strict=True)
+        ]
+        shape = (len(plans), len(PENALTIES), self.posthoc.groups, FOLDS)
+        chosen = self._choose(plans, np.stack(earned).reshape(shape))
+        self._keep([plans[number] for number in chosen], drawn, group)
 
-    def _fit_scorer(self, queries: Ints, answer: Ints, evidence: Floats, score: Floats, seed: int) -> None:
-        arms = score.shape[1]
-        rows, arm = np.divmod(np.arange(len(queries) * arms), arms)
-        earlier = (arm + 1 + draw(seed, Purpose.POLICY, rows, arm).astype(np.int64) % max(arms - 1, 1)) % arms
-        alone = draw(seed, Purpose.FOLD, rows, arm) % np.uint64(2) == 0
-        before = np.where(alone, -1, answer[rows, earlier])[:, None]
-        self.evidence_mean, self.evidence_scale = evidence.mean(axis=0), evidence.std(axis=0) + 1e-3
-        inputs = self._inputs(queries[rows], arm, answer[rows, arm], evidence[rows, arm], before)
-        right = score[rows, arm] >= 0.5
-        # Where all training answers are right, or all are wrong, there is nothing to tell apart.
-        self.always_right = float(right.mean()) if right.all() or not right.any() else None
-        if self.always_right is None:
-            self.scorer = LogisticRegression(C=1.0, max_iter=500).fit(inputs, right)
-
-    def _inputs(self, query: Ints, arm: Ints, answer: Ints, evidence: Floats, before: Ints) -> Floats:
-        """[n, F] features of an answer, given the answers before it ([n, k], -1 none)."""
-        prior = self.prior[query, arm]
-        known = (before >= 0) & (answer >= 0)[:, None]
-        equal = known & (before == answer[:, None])
-        standard = np.clip((evidence - self.evidence_mean[arm]) / self.evidence_scale[arm], -3.0, 3.0)
-        agreement = np.stack([equal.sum(axis=1), (known & ~equal).sum(axis=1), answer < 0], axis=1)
-        return np.hstack([np.log(prior / (1.0 - prior))[:, None], standard, agreement])
-
-    def _looks_right(self, query: Ints, arm: Ints, answer: Ints, evidence: Floats, before: Ints) -> Floats:
-        if self.always_right is not None:
-            return np.full(len(query), self.always_right)
-        chance: Floats = self.scorer.predict_proba(self._inputs(query, arm, answer, evidence, before))[:, 1]
-        return chance
-
-    def _choose_chains(
-        self, queries: Ints, answer: Ints, evidence: Floats, score: Floats, cost: Floats, cost_unit: float
-    ) -> None:
-        self.chains = np.full((len(PENALTIES), CHAIN), NO_CALL)
-        self.thresholds = np.zeros((len(PENALTIES), CHAIN))
-        best = np.full(len(PENALTIES), -np.inf)
-        candidates = _frontier(score.mean(axis=0), cost.mean(axis=0))
-        for length in range(1, CHAIN + 1):
+    def _plans(self, drawn: Drawn, candidates: list[int]) -> Iterator[Plan]:
+        """Every single arm, then every chain of candidates, the dearer arm later, with every threshold."""
+        arms = np.arange(drawn.score.shape[1])
+        for arm in arms:
+            yield Plan((int(arm),), 0.0, drawn.score[:, arm], np.tile(arms == arm, (len(drawn.score), 1)) * 1.0)
+        looks = {
+            chain: self.posthoc(drawn.seen.only(np.isin(arms, chain)))[:, chain[-1]]
+            for length in range(1, CHAIN)
+            for chain in combinations(candidates, length)
+        }
+        for length in range(2, CHAIN + 1):
             for chain in combinations(candidates, length):
-                looks = []
-                for place, arm in enumerate(chain[:-1]):
-                    arms, before = np.full(len(queries), arm), answer[:, list(chain[:place])]
-                    looks.append(self._looks_right(queries, arms, answer[:, arm], evidence[:, arm], before))
-                for cut in product(*(np.quantile(look, QUANTILES) for look in looks)):
-                    got, paid = _play_chain(chain, cut, looks, score, cost)
-                    earned = reward(got, paid, PENALTIES[:, None], cost_unit).mean(axis=1)
-                    better = np.flatnonzero(earned > best + 1e-12)
-                    best[better] = earned[better]
-                    self.chains[better] = [*chain, *[NO_CALL] * (CHAIN - length)]
-                    self.thresholds[better] = [*cut, *[0.0] * (CHAIN - len(cut))]
+                for threshold in THRESHOLDS:
+                    yield _walked(chain, threshold, [looks[chain[:place]] for place in range(1, length)], drawn)
+
+    def _choose(self, plans: list[Plan], earned: Floats) -> Ints:
+        """Numbers of the plans that are best for some λ and domain; `earned` [P, λ, groups, FOLDS] are sums."""
+        length = np.array([len(plan.chain) for plan in plans])
+        values = np.empty((CHAIN, len(PENALTIES)))
+        for most in range(1, CHAIN + 1):
+            sums = earned[length <= most]
+            best_elsewhere = (sums.sum(axis=3, keepdims=True) - sums).argmax(axis=0)
+            values[most - 1] = np.take_along_axis(sums, best_elsewhere[None], axis=0)[0].sum(axis=(1, 2))
+        # What holds at a λ should hold at its neighbours: three figures are less noisy than one.
+        around = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+        self.longest = 1 + (around[:, :-2] + around[:, 1:-1] + around[:, 2:]).argmax(axis=0)
+        allowed = length[:, None] <= self.longest
+        best = np.where(allowed[:, :, None], earned.sum(axis=3), -np.inf).argmax(axis=0)
+        return np.unique([*np.flatnonzero(length == 1), *best.flat])
+
+    def _keep(self, plans: list[Plan], drawn: Drawn, group: Ints) -> None:
+        self.chains = np.array([[*plan.chain, *[NO_CALL] * (CHAIN - len(plan.chain))] for plan in plans])
+        self.thresholds = np.array([plan.threshold for plan in plans])
+        members = np.equal.outer(np.arange(self.posthoc.groups), group).astype(np.float64)
+        members[members.sum(axis=1) == 0] = 1.0  # a domain that was not met is like all of them
+        members /= members.sum(axis=1, keepdims=True)
+        self.worth = np.stack([members @ plan.score for plan in plans], axis=1)
+        bills = [members @ (plan.score[:, None] * plan.called * drawn.cost) for plan in plans]
+        self.bill = np.stack(bills, axis=1)
 
     def act(self, observation: Observation) -> Action:
+        rows = np.arange(len(observation))
+        seen, slot = seen_so_far(observation, len(self.model_of_arm))
+        quality = self.posthoc(seen)
+        value = self._value(observation)
+        may_call = callable_arms(observation, self.model_of_arm)
+        plan = np.where(self._on_offer(observation), value, -np.inf).argmax(axis=1)
+        newest = (observation.arm != NO_CALL).sum(axis=1) - 1
+        arm = observation.arm[rows, newest]
+        looks_good = observation.ok[rows, newest] & (quality[rows, arm] >= self.thresholds[plan])
+        chain = self.chains[plan]
+        left = (chain != NO_CALL) & may_call[rows[:, None], chain]
+        # The next arm of the chain; behind its end, while nothing usable has come, the best single arm that is left.
+        other = np.where(may_call, value[:, : may_call.shape[1]], -np.inf).argmax(axis=1)
+        following = np.where(left.any(axis=1), chain[rows, left.argmax(axis=1)], other)
+        usable = seen.ok.any(axis=1)
+        stops = usable & (looks_good | ~left.any(axis=1) | observation.last_turn)
+        answer = np.where(looks_good, newest, slot[rows, np.where(seen.ok, quality, -1.0).argmax(axis=1)])
+        ends = (left.sum(axis=1) <= 1) | observation.last_turn
+        final = np.where(stops, answer, np.where(ends, int(Final.ADOPT), int(Final.CONTINUE)))
+        return Action(np.where(stops | ~may_call.any(axis=1), NO_CALL, following)[:, None], final)
+
+    def _value(self, observation: Observation) -> Floats:
+        """[B, P] what each plan earns on queries like this one at today's prices; single arms come first, in order."""
+        group = self.posthoc.group[observation.query]
+        price = observation.price[:, self.model_of_arm]
+        worth = self.worth[group]
+        cost = np.einsum("bpa,ba->bp", self.bill[group], price) / np.maximum(worth, 1e-9)
+        value = reward(worth, cost, observation.penalty[:, None], self.cost_unit) - 1e-9 * cost / self.cost_unit
         setting = np.abs(observation.penalty[:, None] - PENALTIES).argmin(axis=1)
-        chain, rows = self.chains[setting], np.arange(len(observation))
-        called = observation.arm != NO_CALL
-        last = np.maximum(called.sum(axis=1) - 1, 0)
-        ok, arm = observation.ok[rows, last], np.maximum(observation.arm[rows, last], 0)
-        before = np.where(np.arange(called.shape[1]) < last[:, None], observation.answer, -1)
-        looks = self._looks_right(
-            observation.query, arm, observation.answer[rows, last], observation.evidence[rows, last], before
-        )
-        place = (chain == arm[:, None]).argmax(axis=1)
-        accepts = ok & (looks >= self.thresholds[setting, place])
-        # The next arm of the chain; behind its end, while nothing usable has come, the cheapest arm that is left.
-        callable_ = callable_arms(observation, self.model_of_arm)
-        open_ = (chain != NO_CALL) & callable_[rows[:, None], np.maximum(chain, 0)]
-        fallback = np.where(callable_, self.mean_cost, np.inf).argmin(axis=1)
-        following = np.where(open_.any(axis=1), chain[rows, open_.argmax(axis=1)], fallback)
-        usable = observation.ok.any(axis=1)
-        stops = accepts | (~open_.any(axis=1) & usable) | (observation.last_turn & usable)
-        newest = observation.ok.shape[1] - 1 - observation.ok[:, ::-1].argmax(axis=1)
-        ends = open_.sum(axis=1) <= 1
-        final = np.where(stops, newest, np.where(ends, int(Final.ADOPT), int(Final.CONTINUE)))
-        return Action(np.where(stops, NO_CALL, following)[:, None], final)
+        too_long = (self.chains != NO_CALL).sum(axis=1) > self.longest[setting][:, None]
+        return np.where(too_long, -np.inf, value)
+
+    def _on_offer(self, observation: Observation) -> Ints:
+        """[B, P] whether all arms of a plan are."""
+        offered = observation.on_offer[:, self.model_of_arm]
+        return (offered[:, self.chains] | (self.chains == NO_CALL)).all(axis=2)
 
 
-def _frontier(score: Floats, cost: Floats) -> list[int]:
-    """Up to CANDIDATES arms that no cheaper arm beats, cheapest first; thinned evenly where there are more."""
-    order = np.argsort(cost)
-    best = np.maximum.accumulate(np.r_[-np.inf, score[order][:-1]])
-    frontier = order[score[order] > best]
-    kept = np.unique(np.linspace(0, len(frontier) - 1, min(CANDIDATES, len(frontier))).round().astype(int))
-    return [int(arm) for arm in frontier[kept]]
-
-
-def _play_chain(
-    chain: tuple[int, ...], cut: tuple[float, ...], looks: list[Floats], score: Floats, cost: Floats
-) -> tuple[Floats, Floats]:
-    """Score and cost in USD of a chain on every training query ([n] each)."""
-    got, paid = score[:, chain[-1]], cost[:, list(chain)].sum(axis=1)
-    for place in range(len(chain) - 2, -1, -1):
-        stops = looks[place] >= cut[place]
-        got = np.where(stops, score[:, chain[place]], got)
-        paid = np.where(stops, cost[:, list(chain[: place + 1])].sum(axis=1), paid)
-    return got, paid
+def _walked(chain: tuple[int, ...], threshold: float, looks: list[Floats], drawn: Drawn) -> Plan:
+    """How a chain fares, given the scores [n] of the answers of all its arms but the last."""
+    called = np.zeros_like(drawn.score)
+    goes_on = np.ones(len(called), np.bool_)
+    score = np.zeros(len(called))
+    for place, arm in enumerate(chain):
+        called[goes_on, arm] = 1.0
+        last = place == len(chain) - 1
+        stops = goes_on if last else goes_on & drawn.seen.ok[:, arm] & (looks[place] >= threshold)
+        score[stops] = drawn.score[stops, arm]
+        goes_on = goes_on & ~stops
+    return Plan(chain, threshold, score, called)

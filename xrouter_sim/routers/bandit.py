@@ -1,6 +1,6 @@
 """Contextual bandits: LinUCB (Li et al., "A Contextual-Bandit Approach to Personalized News Article Recommendation",
-WWW 2010, arXiv 1003.0146, Algorithm 1, disjoint arms) and Thompson sampling with linear payoffs (Agrawal and Goyal, ICML
-2013, arXiv 1209.3352).
+WWW 2010, arXiv 1003.0146, Algorithm 1, disjoint arms) and Thompson sampling with linear payoffs (Agrawal and Goyal,
+ICML 2013, arXiv 1209.3352).
 
 They learn online: training queries come once, in a seeded order, in a world whose prices change from query to query and
 with a λ drawn for each; they see the score and the bill of the arm they called and of no other. Per arm, ridge
@@ -8,8 +8,8 @@ regressions of the score on the context x,
 
     A_a = ridge · I + Σ x xᵀ,   b_a = Σ score · x,   θ_a = A_a⁻¹ b_a,   uncertainty s_a = √(xᵀ A_a⁻¹ x),
 
-choose by what a score is worth at today's prices: the reward with θ_aᵀx + α · s_a (LinUCB), or with xᵀθ̃ for θ̃ drawn from
-N(θ_a, α² A_a⁻¹) (Thompson), for its score. What a call costs is learned the same way, at list price. Then they are
+choose by what a score is worth at today's prices: the reward with θ_aᵀx + α · s_a (LinUCB), or with xᵀθ̃ for θ̃ drawn
+from N(θ_a, α² A_a⁻¹) (Thompson), for its score. What a call costs is learned the same way, at list price. Then they are
 frozen: on test queries they take the arm of the best mean.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.randomness import Purpose, draw, normal
-from xrouter_sim.engine.semantics import Action
+from xrouter_sim.engine.semantics import Action, Final
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.features import text_features
 from xrouter_sim.replay import Floats, Ints, Replay
@@ -25,13 +25,22 @@ from xrouter_sim.reward import SETTINGS, reward
 from xrouter_sim.routers.base import SingleShot
 
 DIRECTIONS = 4
-"""Directions of the text features that are part of the context: with a few hundred calls an arm, more would be noise."""
+"""Of the text features that are part of the context: with a few hundred calls an arm, more would be noise."""
+
+TEXT_SCALE = 0.3
+"""Of a text direction's spread, where a domain counts 1: what the text adds to the domain is little, so it is shrunk."""
 
 RIDGE = 1.0
 
+LEAST_COST = 0.05
+"""Share of an arm's mean cost that it is taken to cost at least: a line through costs may run below nothing."""
+
+BREAKS_TIES = 1e-3
+"""Weight of the score alone. Where all arms look too dear for any reward the best guess is tried, or none is learned of."""
+
 
 class LinUCB(SingleShot):
-    """Optimism: calls the arm that might earn most. `alpha` is the width of the confidence bound, in standard errors."""
+    """Optimism: calls the arm that might earn most. `alpha` is the confidence bound's width in standard errors."""
 
     name = "linucb"
     reads = ("query text", "domain", "pool", "prices", "penalty")
@@ -49,7 +58,7 @@ class LinUCB(SingleShot):
         self.seen_reward = self._learn(replay, queries, context)
         theta_score, theta_cost = self._theta(self.scores), self._theta(self.costs)
         self.predicted_score = np.clip(context @ theta_score.T, 0.0, 1.0)
-        least = 0.05 * (context[queries] @ theta_cost.T).mean(axis=0)
+        least = LEAST_COST * (context[queries] @ theta_cost.T).mean(axis=0)
         self.predicted_cost = np.maximum(context @ theta_cost.T, np.maximum(least, 0.0))
 
     def guess(self, step: int, context: Floats) -> Floats:
@@ -77,10 +86,10 @@ class LinUCB(SingleShot):
             expected = np.maximum(self._theta(self.costs) @ context[query], 0.0) * price
             guess = self.guess(step, context[query])
             value = reward(np.maximum(guess, 0.0), expected, penalty[step], self.cost_unit)
-            value = value + 1e-3*guess - 1e-9 * expected / self.cost_unit
+            value = value + BREAKS_TIES * guess - 1e-9 * expected / self.cost_unit
             value[~seen.on_offer[0, self.model_of_arm]] = -np.inf
             arm = int(value.argmax())
-            world.step(episode, Action(np.array([[arm]]), np.array([-4])))
+            world.step(episode, Action(np.array([[arm]]), np.array([int(Final.ADOPT)])))
             self._update(arm, context[query], float(episode.score[0]), float(episode.cost[0]) / price[arm])
             total += float(episode.reward[0])
         return total / len(order)
@@ -100,7 +109,7 @@ class LinUCB(SingleShot):
         centre = known.mean(axis=0)
         _, singular, directions = np.linalg.svd(known - centre, full_matrices=False)
         kept = directions[:DIRECTIONS].T / (singular[:DIRECTIONS] / np.sqrt(len(queries)) + 1e-9)
-        return np.hstack([domain, np.ones((len(domain), 1)), 0.3 * (text - centre) @ kept])
+        return np.hstack([domain, np.ones((len(domain), 1)), TEXT_SCALE * (text - centre) @ kept])
 
 
 class Thompson(LinUCB):

@@ -1,10 +1,10 @@
 """The threshold cascade (FrugalGPT, Chen et al., arXiv 2305.05176): ask a cheap arm, keep its answer if it looks good.
 
 Arms L_1, …, L_m are asked in turn; L_i's answer stands if its score is at least a threshold, the last one's anyway
-(their §3). The score is `PostHoc`'s chance that the answer is right given those before it. Arms and threshold are chosen
-for every λ, in each large domain, by their mean reward on the training queries. Chosen among hundreds, a chain may owe
-its place to luck: how long one may be, at each λ, is decided by what choices made on some training queries earn on the
-others. At today's prices the best of the chosen chains, and of single arms, is taken.
+(their §3). The score is `PostHoc`'s chance that the answer is right given those before it. Arms and threshold are
+chosen for every λ, in each large domain, by their mean reward on the training queries. Chosen among hundreds, a chain
+may owe its place to luck: how long one may be, at each λ, is decided by what choices made on some training queries earn
+on the others. At today's prices the best of the chosen chains, and of single arms, is taken.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import numpy as np
 
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
-from xrouter_sim.replay import Floats, Ints, Replay
+from xrouter_sim.replay import Bools, Floats, Ints, Replay
 from xrouter_sim.reward import SETTINGS, reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 from xrouter_sim.routers.posthoc import Drawn, PostHoc, draw_responses, seen_so_far, shortlist
@@ -139,10 +139,11 @@ class Cascade(Router):
         too_long = (self.chains != NO_CALL).sum(axis=1) > self.longest[setting][:, None]
         return np.where(too_long, -np.inf, value)
 
-    def _on_offer(self, observation: Observation) -> Ints:
+    def _on_offer(self, observation: Observation) -> Bools:
         """[B, P] whether all arms of a plan are."""
         offered = observation.on_offer[:, self.model_of_arm]
-        return (offered[:, self.chains] | (self.chains == NO_CALL)).all(axis=2)
+        every: Bools = (offered[:, self.chains] | (self.chains == NO_CALL)).all(axis=2)
+        return every
 
 
 def _walked(chain: tuple[int, ...], threshold: float, looks: list[Floats], drawn: Drawn) -> Plan:

@@ -85,6 +85,8 @@ class PostHoc:
     """
 
     prior: Prior
+    centre: Floats  # [A, E] of the evidence on training queries
+    scale: Floats  # [A, E]
     group: Ints  # [Q] the large domain that a query is of, the last number for all others
     groups: int
     fold: Ints  # [Q] whose fit is used for a query; FOLDS: the fit on all
@@ -101,14 +103,15 @@ class PostHoc:
         self.centre = np.nan_to_num(np.nanmean(usable, axis=0))
         self.scale = np.nan_to_num(np.nanstd(usable, axis=0)) + 1e-3
         names, sizes = np.unique(replay.domains[queries], return_counts=True)
-        large = [n for n in names[np.argsort(-sizes, kind="stable")[:MOST_DOMAINS]] if sizes[names == n] >= LARGE_DOMAIN]
+        largest = np.argsort(-sizes, kind="stable")[:MOST_DOMAINS]
+        large = names[largest[sizes[largest] >= LARGE_DOMAIN]]
         self.groups = len(large) + 1
         self.group = np.full(len(replay.domains), len(large))
         for number, name in enumerate(large):
             self.group[replay.domains == name] = number
         self.fold = np.full(len(replay.query_ids), FOLDS)
         self.fold[queries] = (draw(0, Purpose.FOLD, np.arange(len(queries))) % FOLDS).astype(np.int64)
-        key = ("posthoc", queries.tobytes(), seed)
+        key = ("posthoc", queries.tobytes(), cost_unit, seed)
         if key not in replay.memo:
             called, others = self._learn(drawn, seed)
             replay.memo[key], replay.memo[(*key, "others")] = called, others
@@ -121,7 +124,7 @@ class PostHoc:
         called = np.einsum("baf,bf->ba", self._features_of_called(seen), self.of_called[fold])
         others = np.einsum("baf,bf->ba", self._features_of_others(seen), self.of_others[fold])
         chance: Floats = expit(np.where(seen.ok, called, others))
-        return np.where(seen.ok.any(axis=1)[:, None], chance, self.prior.score[seen.query])
+        return np.where(seen.ok.any(axis=1, keepdims=True), chance, self.prior.score[seen.query])
 
     def _learn(self, drawn: Drawn, seed: int) -> tuple[Floats, Floats]:
         """Weights of both regressions, for each fold held out and for none."""
@@ -138,7 +141,7 @@ class PostHoc:
         # An arm that gives nothing usable has score 0: that is part of what calling it is worth.
         for features, rows in (
             (self._features_of_called(seen), seen.ok),
-            (self._features_of_others(seen), ~called & seen.ok.any(axis=1)[:, None]),
+            (self._features_of_others(seen), ~called & seen.ok.any(axis=1, keepdims=True)),
         ):
             inputs, score, held = features[rows], drawn.score[row][rows], fold[rows]
             fits = [_logistic(inputs[held != k], score[held != k]) for k in range(FOLDS + 1)]

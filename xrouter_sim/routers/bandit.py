@@ -28,7 +28,7 @@ DIRECTIONS = 4
 """Of the text features that are part of the context: with a few hundred calls an arm, more would be noise."""
 
 TEXT_SCALE = 0.3
-"""Of a text direction's spread, where a domain counts 1: what the text adds to the domain is little, so it is shrunk."""
+"""Of a text direction's spread, where a domain counts 1: the text adds little to the domain, so it is shrunk more."""
 
 RIDGE = 1.0
 
@@ -36,7 +36,7 @@ LEAST_COST = 0.05
 """Share of an arm's mean cost that it is taken to cost at least: a line through costs may run below nothing."""
 
 BREAKS_TIES = 1e-3
-"""Weight of the score alone. Where all arms look too dear for any reward the best guess is tried, or none is learned of."""
+"""Weight of the score alone: where all arms look too dear for any reward, the one with the best guess is tried."""
 
 
 class LinUCB(SingleShot):

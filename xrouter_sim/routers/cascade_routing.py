@@ -9,10 +9,10 @@ their costs, given what has been seen, it is worth the trade-off of their §4
 where M ranges over the supersets of what has been called. The estimates before and after a call are `PostHoc`'s.
 
 **λ.** The paper's trade-off adds, the reward here multiplies: score · (1 − λ · cost / unit). So its λ is not theirs.
-The paper searches a λ_j for each step j on training queries, for the best quality under a budget. Here λ_j is a multiple
-of λ / unit, one for the first call and one for later ones, searched on training queries for the best reward at each λ.
-The bill falls as λ grows; the number of calls need not: it is highest between the λ at which only dear arms are called and
-those at which only cheap ones are, where a cheap arm goes first and a dear one often follows.
+The paper searches a λ_j for each step j on training queries, for the best quality under a budget. Here λ_j is a
+multiple of λ / unit, one for the first call and one for later ones, searched on training queries for the best reward at
+each λ. The bill falls as λ grows; the number of calls need not: it is highest between the λ at which only dear arms are
+called and those at which only cheap ones are, where a cheap arm goes first and a dear one often follows.
 
 **The noise model.** q̂ is Gaussian, with the covariance of what estimates still lack (their difference from those that
 all answers would give, on training queries, for each set of arms called); the maximum is averaged over seeded samples.

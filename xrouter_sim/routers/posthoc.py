@@ -45,6 +45,10 @@ class Seen:
         """As if only these arms had been called ([B, A] or [A])."""
         return Seen(self.query, self.ok & called, self.answer, self.evidence)
 
+    def rows(self, rows: Ints) -> "Seen":
+        """Some of the episodes."""
+        return Seen(self.query[rows], self.ok[rows], self.answer[rows], self.evidence[rows])
+
 
 def seen_so_far(observation: Observation, arms: int) -> tuple[Seen, Ints]:
     """What an observation shows, and the slot [B, A] of each arm's usable response (-1 none)."""

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+from xrouter_sim.routers.automix import AutoMix, ThresholdAutoMix
+from xrouter_sim.routers.bandit import LinUCB, Thompson
 from xrouter_sim.routers.base import Router
 from xrouter_sim.routers.cascade import Cascade
+from xrouter_sim.routers.cascade_routing import CascadeRouting, NoisyCascadeRouting
 from xrouter_sim.routers.clusters import AvengersPro, Clusters
 from xrouter_sim.routers.factorisation import Factorisation
 from xrouter_sim.routers.fixed import Cheapest, Random
@@ -29,6 +32,12 @@ ROUTERS: dict[str, Callable[[], Router]] = {
     "avengers-pro": AvengersPro,
     "irt": ItemResponse,
     "cascade": Cascade,
+    "cascade-routing": CascadeRouting,
+    "cascade-routing-noise": NoisyCascadeRouting,
+    "automix": AutoMix,
+    "automix-threshold": ThresholdAutoMix,
+    "linucb": LinUCB,
+    "thompson": Thompson,
     "oracle": Oracle,
 }
 """Routers by name that are fitted at once, without the simulator; `rl` and `always:ARM` stand beside them."""

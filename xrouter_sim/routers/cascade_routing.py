@@ -43,7 +43,7 @@ from xrouter_sim.routers.posthoc import Drawn, PostHoc, Seen, draw_responses, se
 PENALTIES = np.array(SETTINGS)
 """λ for which multiples are chosen; others take the nearest one's."""
 
-MULTIPLES = tuple(product((1.0, 0.7, 1.4), (1.0, 0.5, 2.0, 4.0, 8.0)))
+MULTIPLES = tuple(product((1.0, 0.7), (1.0, 0.5, 2.0, 4.0, 8.0)))
 """Of λ, for the first call and for later ones: what is tried. Ties go to the first, λ as it is."""
 
 LEAST_PENALTY = 0.005
@@ -52,7 +52,7 @@ LEAST_PENALTY = 0.005
 SAMPLES = 100
 """Of the noise: as many as in the authors' package."""
 
-TUNED_ON = 1200
+TUNED_ON = 800
 """Training queries on which multiples are chosen, at most."""
 
 

@@ -16,13 +16,13 @@ from xrouter_sim.replay import cost_unit
 from xrouter_sim.routers import ROUTERS
 from xrouter_sim.routers.oracle import Oracle
 from xrouter_sim.routers.prior import fit_prior
-from xrouter_sim.routers.rl import RLRouter
+from xrouter_sim.routers.rl import RL
 from xrouter_sim.routers.table import Table
 
 REPLAY = tiny_replay(300)
 TRAIN, TEST = REPLAY.indices("train"), REPLAY.indices("test")
 UNIT = cost_unit(REPLAY, TRAIN)
-NAMES = [*(f"always:{arm}" for arm in REPLAY.arm_names), *ROUTERS, RLRouter.name]
+NAMES = [*(f"always:{arm}" for arm in REPLAY.arm_names), *ROUTERS, RL]
 FITTED = {name: make(name, REPLAY) for name in NAMES}
 for _router in FITTED.values():
     _router.fit(REPLAY, TRAIN, UNIT, seed=0)

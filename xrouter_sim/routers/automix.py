@@ -15,7 +15,8 @@ holds such samples, so the verification is `PostHoc`'s chance that the answer is
 answers that came before, and, where that pays, by agreement with an independent cheap arm, the verifier, which is
 called along with the first arm and paid for. Chain and verifier are chosen for every λ, in each large domain, on a cut
 of the training queries, while the tables rest on the others; one arm alone is a chain too. What is maximised is the
-reward here, not quality − λ · cost.
+reward here, not quality − λ · cost. The chain is chosen at list prices: today's count for what is asked after the first
+answer alone, as the paper's chain is fixed beforehand.
 """
 
 from collections.abc import Iterator

@@ -16,9 +16,9 @@ from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.semantics import NO_CALL
 from xrouter_sim.evidence.code import code_evidence
 from xrouter_sim.features import OPTIONS, answer_options, text_features
-from xrouter_sim.replay import Ints, Replay
+from xrouter_sim.replay import Bools, Floats, Ints, Replay
 from xrouter_sim.routers.base import callable_arms
-from xrouter_sim.routers.network import State
+from xrouter_sim.routers.network import FRUGALITY, State
 from xrouter_sim.routers.odds import fit_odds
 from xrouter_sim.routers.prior import fit_prior
 from xrouter_sim.routers.unmet import Unmet
@@ -39,6 +39,9 @@ TRIPLES = ("if_met", "if_not")
 
 BEHAVIOURS = 1 << 20
 """Numbers of behaviours begin here, so that none is that of an answer."""
+
+WIDTH = 6
+"""Arms that are weighed at once: a lattice has 2^WIDTH sets of them, and plans of three calls take WIDTH³ chances."""
 
 USUAL = 0.02
 """Share of the responses from which on an option counts as usual."""
@@ -103,15 +106,17 @@ class Encoder:
         self.prior_score, self.prior_cost = _tensor(self.prior.score), _tensor(self.prior.cost / cost_unit)
         odds = fit_odds(counted, queries)
         self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
-        self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=1))  # [T, 5, A, A]
-        self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=1))  # [T, 2, A, A, A]
+        self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=-1))  # [T, A, A, 5]
+        self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=-1))  # [T, A, A, A, 2]
         if "options" in without:
             self.by_option.zero_()
         if "agreement" in without:
             self.by_pair.zero_(), self.by_triple.zero_()
         self.options = answer_options(replay)
         counts = np.eye(OPTIONS + 1)[self.options[queries]][self.seen.sample_mask[queries]].sum(axis=0)
-        self.usual_options = np.flatnonzero(counts >= USUAL * counts.sum()).tolist()
+        self.usual_options = [
+            option for option in np.argsort(-counts).tolist() if counts[option] >= USUAL * counts.sum()
+        ]
         present = counted.sample_mask[queries][..., None]
         evidence = np.where(present, self.seen.evidence[queries], np.nan)
         evidence[:, ~present[..., 0].any(axis=(0, 2))] = 0.0  # an arm without a response: nothing to scale by
@@ -132,65 +137,79 @@ class Encoder:
         return clipped
 
     def view(self, observation: Observation) -> View:
-        """One situation for each episode, over all arms of the replay."""
+        """One situation for each episode, over the arms called so far and those that promise most, WIDTH in all."""
         arms = len(self.model_of_arm)
         shape = (len(observation), arms)
         called, ok = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         answer, option = np.full(shape, -1), np.zeros(shape, np.int64)
-        evidence = np.zeros((*shape, self.seen.evidence.shape[3]))
-        row, slot = np.nonzero(observation.arm != NO_CALL)
-        arm = observation.arm[row, slot]
-        called[row, arm] = True
-        ok[row, arm] = observation.ok[row, slot]
-        usable = observation.ok[row, slot]
-        row, slot, arm = row[usable], slot[usable], arm[usable]
-        cell = observation.query[row], arm, observation.sample[row, slot]
-        answer[row, arm], option[row, arm] = self.seen.answer[cell], self.options[cell]
-        evidence[row, arm] = self.standardised(self.seen.evidence[cell], arm)
+        evidence, dearer = np.zeros((*shape, self.seen.evidence.shape[3])), np.zeros(shape)
         price = observation.price[:, self.model_of_arm]
-        dearer = np.zeros(shape)
-        expected = self.prior.cost[observation.query[row], arm] * price[row, arm]
-        dearer[row, arm] = log_ratio(observation.slot_cost[row, slot], expected)
+        row, slot = np.nonzero(observation.arm != NO_CALL)
+        if len(row):
+            arm = observation.arm[row, slot]
+            called[row, arm] = True
+            ok[row, arm] = observation.ok[row, slot]
+            usable = observation.ok[row, slot]
+            row, slot, arm = row[usable], slot[usable], arm[usable]
+            cell = observation.query[row], arm, observation.sample[row, slot]
+            answer[row, arm], option[row, arm] = self.seen.answer[cell], self.options[cell]
+            evidence[row, arm] = self.standardised(self.seen.evidence[cell], arm)
+            expected = self.prior.cost[observation.query[row], arm] * price[row, arm]
+            dearer[row, arm] = log_ratio(observation.slot_cost[row, slot], expected)
         may_call = callable_arms(observation, self.model_of_arm)
         may_call &= ~(observation.last_turn & ok.any(axis=1))[:, None]
         may_call &= (observation.cost < observation.budget)[:, None]
+        pool = self._pool(observation, price, called, may_call)
+        each = np.arange(len(observation))[:, None]
+        shown = {
+            "price": _tensor(price[each, pool]),
+            "answer": torch.from_numpy(answer[each, pool]),
+            "option": torch.from_numpy(option[each, pool]),
+            "evidence": _tensor(evidence[each, pool]),
+            "dearer": _tensor(dearer[each, pool]),
+            "called": torch.from_numpy(called[each, pool])[:, None],
+            "ok": torch.from_numpy(ok[each, pool])[:, None],
+            "callable": torch.from_numpy(may_call[each, pool])[:, None],
+        }
         return View(
             query=torch.from_numpy(observation.query),
-            arm=torch.arange(arms).expand(shape),
-            price=_tensor(price),
-            answer=torch.from_numpy(answer),
-            option=torch.from_numpy(option),
-            evidence=_tensor(evidence),
-            dearer=_tensor(dearer),
+            arm=torch.from_numpy(pool),
             penalty=_tensor(observation.penalty),
             room=_tensor(np.minimum(observation.budget / self.cost_unit, NO_LIMIT)),
-            called=torch.from_numpy(called)[:, None],
-            ok=torch.from_numpy(ok)[:, None],
-            callable=torch.from_numpy(may_call)[:, None],
             spent=_tensor(observation.cost / self.cost_unit)[:, None],
             turn=_tensor(observation.turn)[:, None],
             last_turn=torch.from_numpy(observation.last_turn)[:, None],
+            **shown,
         )
 
-    def answered(self, view: View, arm: Tensor) -> list[View]:
-        """What might be known of the first situation after an arm ([B]) was called first: that it gave no answer that
-        can be read, or one with each of the usual options; and that it cost what is expected."""
-        chosen = nn.functional.one_hot(arm, view.arm.shape[1]).bool()
-        cost = self.prior_cost[view.query.to(self.device)].cpu() * view.price
+    def _pool(self, observation: Observation, price: Floats, called: Bools, may_call: Bools) -> Ints:
+        """[B, m] the arms to weigh."""
+        arms = called.shape[1]
+        if arms <= WIDTH:
+            return np.tile(np.arange(arms), (len(called), 1))
+        prior = self.prior
+        due = observation.penalty[:, None] * prior.cost[observation.query] * price / self.cost_unit
+        # Where all are too dear, the cheap ones.
+        promise = prior.score[observation.query] * np.maximum(1.0 - due, 0.0) - FRUGALITY * due
+        rank = np.where(called, 2.0, np.where(may_call, promise, -1e9))
+        return np.argpartition(-rank, WIDTH - 1, axis=1)[:, :WIDTH]
+
+    def answered(self, view: View, place: Tensor, option: int | None) -> View:
+        """What would be known of the first situation after the arm at `place` ([B]) was called first, cost what is
+        expected, and gave this option, or for None no answer that can be read."""
+        chosen = nn.functional.one_hot(place, view.arm.shape[1]).bool()
+        cost = self.prior_cost[view.query.to(self.device)].cpu().gather(1, view.arm) * view.price
         spent = view.spent + (cost * chosen).sum(dim=1, keepdim=True)
-        known = replace(
+        return replace(
             view,
             called=chosen[:, None],
             ok=chosen[:, None],
             callable=view.callable & ~chosen[:, None] & (spent < view.room[:, None])[..., None],
+            answer=torch.where(chosen, -1 if option is None else 0, -1),
+            option=torch.where(chosen, option or 0, 0),
             spent=spent,
             turn=view.turn + 1,
         )
-        told = [
-            replace(known, answer=torch.where(chosen, 0, -1), option=torch.where(chosen, option, 0))
-            for option in self.usual_options
-        ]
-        return [known, *told]  # before the first call no answer is known
 
     def _read(self, view: View) -> View:
         """The view without what is left out."""
@@ -210,18 +229,21 @@ class Encoder:
         cost = self.prior_cost[view.query].gather(1, arm) * view.price
         own = self.by_option[table].gather(1, arm[:, :, None].expand(-1, -1, self.by_option.shape[2]))
         own = own.gather(2, view.option[:, :, None])[:, :, 0]
-        agrees, differs, apart, meet, part = _taken(self.by_pair[table], arm, 2).unbind(1)
-        if_met, if_not = (_taken(self.by_triple[table], arm, 3) + base[:, None, None, None]).clamp(-4.0, 4.0).unbind(1)
+        agrees, differs, apart, meet, part = _taken(self.by_pair, table, arm, 2).unbind(-1)
+        third = _taken(self.by_triple, table, arm, 3) + base[:, None, None, :, None]
+        if_met, if_not = third.clamp(-4.0, 4.0).unbind(-1)
         equal, unequal = _agreement(view.answer)
         heard = view.ok.float()
         lift = torch.einsum("bij,bsj->bsi", agrees * equal + differs * unequal, heard)
         same, other = (torch.einsum("bij,bsj->bsi", pair, heard) for pair in (equal, unequal))
         answered = base[:, None] + own[:, None] + lift
-        # An arm that has not been heard: the mean of what each pair of answers at hand says of it.
-        told = if_met * equal[..., None] + if_not * unequal[..., None]
-        pairs = torch.einsum("bij,bsi,bsj->bs", equal + unequal, heard, heard)[..., None]
-        unheard = torch.einsum("bijk,bsi,bsj->bsk", told, heard, heard) / pairs.clamp(min=1.0)
-        odds = torch.where(view.ok, answered, torch.where(pairs > 0, unheard, base[:, None])).clamp(-4.0, 4.0)
+        unheard = base[:, None]
+        if (view.ok.sum(dim=2) > 1).any():  # the mean of what each pair of answers at hand says of an arm
+            told = if_met * equal[..., None] + if_not * unequal[..., None]
+            pairs = torch.einsum("bij,bsi,bsj->bs", equal + unequal, heard, heard)[..., None]
+            mean = torch.einsum("bijk,bsi,bsj->bsk", told, heard, heard) / pairs.clamp(min=1.0)
+            unheard = torch.where(pairs > 0, mean, unheard)
+        odds = torch.where(view.ok, answered, unheard).clamp(-4.0, 4.0)
         chance = torch.sigmoid(odds)
         penalty = view.penalty[:, None]
         paid, due = penalty * view.spent, penalty * cost
@@ -303,15 +325,15 @@ def with_code(replay: Replay) -> Replay:
     return replace(replay, answer=answer, evidence=np.concatenate([replay.evidence, found.flags], axis=3))
 
 
-def _taken(tables: Tensor, arm: Tensor, axes: int) -> Tensor:
-    """[B, N, m, …] of tables [B, N, A, …], whose last `axes` axes are arms, those of the arms at hand [B, m]."""
-    for axis in range(2, 2 + axes):
-        shape = [1] * tables.dim()
-        shape[0], shape[axis] = arm.shape
-        wide = list(tables.shape)
-        wide[axis] = arm.shape[1]
-        tables = tables.gather(axis, arm.reshape(shape).expand(wide))
-    return tables
+def _taken(tables: Tensor, table: Tensor, arm: Tensor, axes: int) -> Tensor:
+    """[B, m, …, N] of tables [T, A, …, N] with some axes of arms: row `table` [B], those of `arm` [B, m]."""
+    at = [table.view(-1, *[1] * axes)]
+    for axis in range(axes):
+        shape = [len(arm), *[1] * axes]
+        shape[1 + axis] = arm.shape[1]
+        at.append(arm.reshape(shape))
+    taken: Tensor = tables[tuple(at)]
+    return taken
 
 
 def _agreement(answer: Tensor) -> tuple[Tensor, Tensor]:

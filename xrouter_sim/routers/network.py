@@ -132,18 +132,20 @@ def planned(state: State) -> Tensor:
     others = ~torch.eye(m, dtype=torch.bool, device=due.device)
     heard = state.ok.sum(dim=2)
 
-    # With one answer at hand: its arm i is given, j is called now.
-    first = state.ok.float().argmax(dim=2)  # [B, S]
+    worth = torch.zeros(state.ok.shape, device=due.device)
     tables = [state.meet, state.part, state.if_met, state.if_not, state.if_not.transpose(1, 2)]
     tables += [state.if_apart, state.if_apart.transpose(1, 2), state.third_if_not]
-    after = 1.0 - state.paid[:, :, None] - due[:, None]  # [B, S, m] once j is paid
-    now = _second_call([_of(table, first) for table in tables], after, due, state.callable)
-    # With none: i is called now, j next; the best j counts.
-    after_both = 1.0 - state.paid[:, :1, None] - due[:, :, None] - due[:, None]  # [B, m, m]
-    offered = state.callable[:, :1] & others
-    later = (_second_call(tables, after_both, due, offered) * offered).amax(dim=2)
-    none_at_hand = (heard == 0)[..., None] * later[:, None]
-    return torch.where((heard == 1)[..., None], now, none_at_hand)
+    if (heard == 1).any():  # its arm i is given, j is called now
+        first = state.ok.float().argmax(dim=2)  # [B, S]
+        after = 1.0 - state.paid[:, :, None] - due[:, None]  # [B, S, m] once j is paid
+        now = _second_call([_of(table, first) for table in tables], after, due, state.callable)
+        worth = torch.where((heard == 1)[..., None], now, worth)
+    if (heard == 0).any():  # i is called now, j next; the best j counts
+        after_both = 1.0 - state.paid[:, :1, None] - due[:, :, None] - due[:, None]  # [B, m, m]
+        offered = state.callable[:, :1] & others
+        later = (_second_call(tables, after_both, due, offered) * offered).amax(dim=2)
+        worth = torch.where((heard == 0)[..., None], later[:, None], worth)
+    return worth
 
 
 def _second_call(tables: list[Tensor], after: Tensor, due: Tensor, offered: Tensor) -> Tensor:

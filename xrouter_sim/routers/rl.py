@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import mode
 from torch import Tensor
 
 from responses_db import LabError
@@ -81,10 +80,10 @@ class RLRouter(Router):
         choice = self._choice(state)
         ahead = np.full(len(choice), NO_CALL)
         if self.calls_ahead:
-            arms = state.callable.shape[2]
-            rows = np.flatnonzero(~view.called.any(dim=2)[:, 0].numpy() & (choice < arms) & ~observation.last_turn)
-            ahead[rows] = self._ahead(view.take(torch.from_numpy(rows)), torch.from_numpy(choice[rows]))
-        return to_action(choice, state, observation, ahead)
+            first = ~view.called.any(dim=2)[:, 0].numpy() & ~observation.last_turn
+            rows = torch.from_numpy(np.flatnonzero(first & (choice < view.arm.shape[1])))
+            ahead[rows.numpy()] = self._ahead(view.take(rows), torch.from_numpy(choice)[rows])
+        return to_action(choice, view, observation, ahead)
 
     def _choice(self, state: State) -> Ints:
         """[B] index of the likeliest logit."""
@@ -92,14 +91,21 @@ class RLRouter(Router):
             choice: Ints = self.network(state).logits[:, 0].argmax(dim=1).cpu().numpy()
         return choice
 
-    def _ahead(self, view: View, arm: Tensor) -> Ints:
-        """[B] the arm called most often after `arm` [B], if one is whatever that answers; else NO_CALL."""
-        if not len(arm):
-            return arm.numpy()
-        states = [self.encoder(known) for known in self.encoder.answered(view, arm)]
-        nexts = self._choice(State.concatenate(states)).reshape(len(states), -1)
-        most = mode(nexts, axis=0).mode
-        return np.where((nexts < view.arm.shape[1]).all(axis=0), most, NO_CALL)
+    def _ahead(self, view: View, place: Tensor) -> Ints:
+        """[B] the arm that would be called next if the one at `place` gave its usual answer, where one would be called
+        whatever the answer is; else NO_CALL."""
+        ahead, left = np.full(len(place), NO_CALL), np.arange(len(place))
+        for number, option in enumerate([*self.encoder.usual_options, None]):
+            if not len(left):
+                break
+            rows = torch.from_numpy(left)
+            choice = self._choice(self.encoder(self.encoder.answered(view.take(rows), place[rows], option)))
+            calls = choice < view.arm.shape[1]
+            ahead[left[~calls]] = NO_CALL
+            left, choice = left[calls], choice[calls]
+            if number == 0:
+                ahead[left] = view.arm.numpy()[left, choice]
+        return ahead
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the network's parameters, by name."""
@@ -121,17 +127,18 @@ class RLRouter(Router):
         return self.encoder(self.encoder.view(observation)).tokens.shape[-1]
 
 
-def to_action(choice: Ints, state: State, observation: Observation, ahead: Ints | None = None) -> Action:
-    """The routing action for the index of a logit ([B]): call arm i, or select the response of arm i − A.
+def to_action(choice: Ints, view: View, observation: Observation, ahead: Ints | None = None) -> Action:
+    """The routing action for the index of a logit ([B]): call the i-th arm of the view, or select the response of arm
+    i − m.
 
     `ahead` [B] is called at the same time. A call in the last turn is taken as it comes; where nothing can be called or
     selected the episode ends without an answer.
     """
-    arms = state.callable.shape[2]
-    selects, arm = choice >= arms, choice % arms
+    width = view.arm.shape[1]
+    selects, arm = choice >= width, view.arm.numpy()[np.arange(len(choice)), choice % width]
     slot = (observation.arm == arm[:, None]).argmax(axis=1)
     call_final = np.where(observation.last_turn, int(Final.ADOPT), int(Final.CONTINUE))
-    stuck = ~(state.callable.any(dim=2) | state.ok.any(dim=2))[:, 0].cpu().numpy()
+    stuck = ~(view.callable.any(dim=2) | view.ok.any(dim=2))[:, 0].numpy()
     calls = [np.where(selects | stuck, NO_CALL, arm)]
     if ahead is not None and (ahead != NO_CALL).any():
         calls.append(ahead)

@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 
 from xrouter_sim.replay import Floats, Ints
-from xrouter_sim.routers.encoding import NO_LIMIT, Encoder, View, log_ratio
-
-POOL = 6
-"""Arms of a pool at most: 64 situations a query."""
+from xrouter_sim.routers.encoding import NO_LIMIT, WIDTH, Encoder, View, log_ratio
 
 PRICE_SIGMA = 1.0
 """Of the log of each arm's price factor, in half of the draws; the others are at list price."""
@@ -65,7 +62,7 @@ def draw_lattice(encoder: Encoder, grades: Floats, queries: Ints, penalty: Float
     promise = encoder.prior.score[queries] * np.maximum(1.0 - penalty[:, None] * listed, 0.0)
     noise = rng.gumbel(size=(b, arms))
     score = np.where(rng.random((b, 1)) < CONTESTED, promise / PROMISE, 0.0) + noise
-    m = min(POOL, arms)
+    m = min(WIDTH, arms)
     arm = np.argsort(-score, axis=1)[:, :m]
     price = np.take_along_axis(price, arm, axis=1)
     sample = (rng.random((b, m)) * replay.samples[queries[:, None], arm]).astype(np.int64)

@@ -21,7 +21,7 @@ from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.semantics import Action
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints
-from xrouter_sim.routers.encoding import Encoder
+from xrouter_sim.routers.encoding import Encoder, View
 from xrouter_sim.routers.network import Output, PolicyNetwork, State
 from xrouter_sim.routers.rl import to_action
 from xrouter_sim.training.config import Config, penalties, penalties_of
@@ -37,6 +37,9 @@ UNHEARD = 0.3
 """Weight, in the correctness loss, of an arm that has not answered: there are more of them."""
 
 Weights = dict[str, Tensor]
+
+Decided = tuple[Observation, View, State, Ints, Floats]
+"""What was seen, the index of the logit that was chosen, and its log-probability."""
 
 
 @dataclass
@@ -117,31 +120,33 @@ class Member:
         first = (update * config.folds + self.number) * config.groups
         key = TRAINING_KEYS + np.repeat(first + np.arange(config.groups), config.group_size)
         query = self.train_queries[(uniform(config.seed, Purpose.QUERY, key) * len(self.train_queries)).astype(int)]
-        seen: list[tuple[Observation, State, Ints, Floats]] = []
+        seen: list[Decided] = []
 
         def policy(observation: Observation) -> Action:
-            state = self.encoder(self.encoder.view(observation))
+            view = self.encoder.view(observation)
+            state = self.encoder(view)
             with torch.inference_mode():
                 log_probabilities = torch.log_softmax(self.network(state).logits[:, 0], dim=1).cpu().numpy()
             actions = np.arange(log_probabilities.shape[1])
             counters = (observation.key[:, None], observation.row[:, None], observation.turn[:, None], actions)
             gumbel = -np.log(-np.log(uniform(config.seed, Purpose.POLICY, *counters)))
             choice = (log_probabilities + gumbel).argmax(axis=1)
-            seen.append((observation, state, choice, log_probabilities[np.arange(len(choice)), choice]))
-            return to_action(choice, state, observation)
+            seen.append((observation, view, state, choice, log_probabilities[np.arange(len(choice)), choice]))
+            return to_action(choice, view, observation)
 
         episodes = play(policy, simulator, query, key, penalties(config.seed, key), batch_size)
         return self._transitions(seen, episodes), episodes
 
-    def _transitions(self, seen: list[tuple[Observation, State, Ints, Floats]], episodes: Episodes) -> Transitions:
+    def _transitions(self, seen: list[Decided], episodes: Episodes) -> Transitions:
         reward = episodes.reward.reshape(-1, self.config.group_size)
         # The mean of the others is the baseline: leaving oneself out keeps the gradient unbiased.
         size = max(self.config.group_size, 2)
         advantage = ((reward - reward.mean(axis=1, keepdims=True)) * size / (size - 1)).ravel()
         row = np.concatenate([observation.row for observation, *_ in seen])
         turn = np.concatenate([observation.turn for observation, *_ in seen])
-        state = State.concatenate([state for _, state, *_ in seen])
-        choice = np.concatenate([choice for _, _, choice, _ in seen])
+        arm = torch.cat([view.arm for _, view, *_ in seen]).numpy()
+        state = State.concatenate([state for _, _, state, *_ in seen])
+        choice = np.concatenate([choice for *_, choice, _ in seen])
         log_probability = np.concatenate([values for *_, values in seen])
         # One order whatever the batch size, and no decision that was none.
         order = np.lexsort((turn, row))
@@ -151,7 +156,7 @@ class Member:
             choice=self._tensor(choice[order]),
             log_probability=self._tensor(log_probability[order].astype(np.float32)),
             advantage=self._tensor(advantage[row[order]].astype(np.float32)),
-            correct=self._tensor(self.grades[episodes.query[row[order]]].astype(np.float32)),
+            correct=self._tensor(self.grades[episodes.query[row[order], None], arm[order]].astype(np.float32)),
         )
 
     def loss(self, transitions: Transitions, rows: Tensor) -> tuple[Tensor, float]:

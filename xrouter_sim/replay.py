@@ -94,9 +94,9 @@ class Replay:
         return np.arange(self.score.shape[2]) < self.samples[:, :, None]
 
     def mean_over_samples(self, values: Floats) -> Floats:
-        """[Q, A] mean of [Q, A, K] over the samples at hand."""
+        """[Q, A] mean of [Q, A, K] over the samples at hand; 0 where there is none."""
         total: Floats = np.where(self.sample_mask, values, 0.0).sum(axis=2)
-        return total / self.samples
+        return total / np.maximum(self.samples, 1)
 
     @cached_property
     def mean_score(self) -> Floats:

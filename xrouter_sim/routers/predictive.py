@@ -20,7 +20,7 @@ from xrouter_sim.engine.randomness import Purpose, draw
 from xrouter_sim.features import FeatureSpec, query_features
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.routers.base import SingleShot
-from xrouter_sim.routers.prior import simplest_within_one_standard_error
+from xrouter_sim.routers.smoothers import simplest_within_one_standard_error
 
 FOLDS = 5
 COST_NEIGHBOURS = 10

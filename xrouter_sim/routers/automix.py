@@ -33,7 +33,7 @@ from xrouter_sim.reward import SETTINGS, reward
 from xrouter_sim.routers.base import Kind, Router, callable_arms
 from xrouter_sim.routers.beliefs import BINS, UNKNOWN, Beliefs, Bill, Chain
 from xrouter_sim.routers.posthoc import Drawn, PostHoc, Seen, draw_responses, seen_so_far, shortlist
-from xrouter_sim.routers.prior import simplest_within_one_standard_error
+from xrouter_sim.routers.smoothers import simplest_within_one_standard_error
 
 LONGEST = 3
 CANDIDATES = 6

@@ -1,18 +1,15 @@
-"""An arm that was asked few of the training queries: what is assumed of the others.
+"""An arm that was asked few of the training queries so far: 0, 32 or 128 calibration queries, say.
 
-So that every router part that wants a full table of scores can be fitted with a new model's 0, 32 or 128 calibration
-queries: elsewhere the arm is taken to score as the other arms do on that query, plus what sets it apart from them, by
-domain, as far as the calibration queries tell. Its cost is known from its price card, and varies as theirs does.
+What is fitted on a full table of scores takes what `prior.completed` assumes of the other queries. What such an arm
+costs is known from its price card, and varies as the costs of the others do.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xrouter_sim.replay import Bools, Floats, Ints, Replay
-
-SHRINKAGE = 4.0
-"""Queries' worth of what is known on a wider scale: the domain's offset towards the overall one, and that towards 0."""
+from xrouter_sim.replay import Bools, Ints, Replay
+from xrouter_sim.routers.prior import completed
 
 
 @dataclass(frozen=True)
@@ -26,14 +23,13 @@ class Unmet:
 
     def filled(self, replay: Replay) -> Replay:
         """The replay with what is assumed in place of each score and cost that may not be read."""
-        known, blank = self.known, np.setdiff1d(self.queries, self.calibration)
+        known, queries = self.known, self.queries
+        present = known | np.isin(queries, self.calibration)[:, None]
         score, cost = replay.mean_score.copy(), replay.mean_cost.copy()
-        others, usual = score[:, known].mean(axis=1), cost[:, known].mean(axis=1)
-        dearer = usual[blank] / max(usual[self.queries].mean(), 1e-12)
-        for arm in np.flatnonzero(~known):
-            offset = _offsets(replay, score[:, arm] - others, self.calibration)
-            score[blank, arm] = np.clip(others[blank] + offset[blank], 0.0, 1.0)
-            cost[blank, arm] = replay.mean_cost[self.queries, arm].mean() * dearer
+        score[queries] = np.clip(completed(score[queries], present, replay.domains[queries]), 0.0, 1.0)
+        usual = cost[queries][:, known].mean(axis=1, keepdims=True)
+        by_card = cost[queries].mean(axis=0) * usual / max(usual.mean(), 1e-12)
+        cost[queries] = np.where(present, cost[queries], by_card)
         once = np.ones_like(replay.samples)
         return replace(replay, score=score[..., None], cost_usd=cost[..., None], samples=once, memo={})
 
@@ -42,14 +38,3 @@ class Unmet:
         samples = replay.samples.copy()
         samples[np.ix_(np.setdiff1d(self.queries, self.calibration), ~self.known)] = 0
         return replace(replay, samples=samples, memo={})
-
-
-def _offsets(replay: Replay, apart: Floats, calibration: Ints) -> Floats:
-    """[Q] what sets an arm apart from the others, given `apart` [Q] on the calibration queries."""
-    overall = apart[calibration].sum() / (len(calibration) + SHRINKAGE)
-    offset = np.full(len(apart), overall)
-    for domain in np.unique(replay.domains[calibration]):
-        there = calibration[replay.domains[calibration] == domain]
-        shrunk = (apart[there].sum() + SHRINKAGE * overall) / (len(there) + SHRINKAGE)
-        offset[replay.domains == domain] = shrunk
-    return offset

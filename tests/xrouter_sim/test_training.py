@@ -23,6 +23,7 @@ from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import Replay, cost_unit
 from xrouter_sim.routers.fixed import Random
+from xrouter_sim.routers.network import PENALTIES
 from xrouter_sim.routers.odds import smoothed_grades
 from xrouter_sim.routers.prior import is_better
 from xrouter_sim.routers.rl import RLRouter
@@ -75,11 +76,36 @@ def test_training_that_shows_no_gain_leaves_the_rule_as_it_was():
 
 def test_the_plans_must_earn_more_than_single_calls():
     made = trainer()
-    single = {name: value.clone() for name, value in made.members[0].weights().items()}
-    single["lookahead"] = torch.tensor(0.0)
     assert made.chosen in (SINGLE, PLANS)
     assert (made.best_reward > made.rule_reward.mean()) == (made.chosen == PLANS)
-    assert same(made.best, single | {"lookahead": torch.tensor(float(made.chosen == PLANS))})
+    assert made.best["lookahead"] == float(made.chosen == PLANS)
+
+
+def test_near_a_penalty_that_is_not_trusted_the_network_does_what_single_calls_would():
+    made = trainer()
+    view = drawn(made).view
+    with torch.inference_mode():
+        state = made.router.encoder(view)
+        single = made.router.network(state).logits.argmax(dim=2)
+        shuffled(made)
+        made.router.network.lookahead.fill_(1.0)
+        trusting = made.router.network(state).logits.argmax(dim=2)
+        made.router.network.trusted[PENALTIES.index(0.0)] = 0.0
+        free_alone = made.router.network(state).logits.argmax(dim=2)
+        made.router.network.trusted.fill_(0.0)
+        nowhere = made.router.network(state).logits.argmax(dim=2)
+    free = view.penalty == 0
+    assert not torch.equal(trusting, single)
+    assert torch.equal(free_alone, torch.where(free[:, None], single, trusting))
+    assert torch.equal(nowhere, single)
+
+
+def test_a_network_is_trusted_where_it_earns_more():
+    made = trainer()
+    made.best_reward, rule = 0.0, made.rule_reward.copy()
+    made.rule_reward = np.where(np.arange(len(rule))[:, None] == 2, 0.0, 1.0) * np.ones_like(rule)
+    made.run(4096, lambda _: False)
+    assert made.best["trusted"].nonzero().flatten().tolist() == [2]
 
 
 def test_what_is_kept_is_the_mean_of_the_networks():

@@ -291,6 +291,7 @@ class Encoder:
             odds=odds,
             ok=view.ok,
             callable=view.callable,
+            penalty=view.penalty,
             dearer=dearer,
             paid=paid,
             due=due,

@@ -14,12 +14,20 @@ The heads are corrections of plain rules, so that an untrained network is alread
                      = the best plan of up to three calls that begins with it: ask a second arm; where the two agree,
                        select; where they differ, select the likelier or ask a third     lookahead 1
     logit            = value / temperature + correction
+
+Near a λ that is not `trusted`, there are neither corrections nor plans: what is left is the rule of single calls.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+PENALTIES = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 20.0)
+"""λ at which it is decided whether to trust the network."""
+
+NEAR_NOTHING = 0.02
+"""λ below which costs hardly matter."""
 
 FRUGALITY = 1e-4
 """Reward that one cost unit is worth beside λ: where nothing can be won any more, nothing more is spent."""
@@ -34,6 +42,7 @@ class State:
     odds: Tensor  # [B, S, m] log-odds that an arm's answer is, or would be, right
     ok: Tensor  # [B, S, m] bool: a response to select
     callable: Tensor  # [B, S, m] bool
+    penalty: Tensor  # [B] λ
     dearer: Tensor  # [B, S] mean ln of what calls were billed over what was expected of them
     paid: Tensor  # [B, S] λ · spent
     due: Tensor  # [B, m] λ · expected cost
@@ -75,6 +84,7 @@ class PolicyNetwork(nn.Module):
 
     temperature: Tensor
     lookahead: Tensor
+    trusted: Tensor  # [len(PENALTIES)] 1 or 0: whether to act near this λ otherwise than by single calls
 
     def __init__(self, features: int, width: int = 32) -> None:
         super().__init__()
@@ -87,6 +97,7 @@ class PolicyNetwork(nn.Module):
         self.dearer = nn.Parameter(torch.zeros(2))
         self.register_buffer("temperature", torch.tensor(0.02))
         self.register_buffer("lookahead", torch.tensor(0.0))
+        self.register_buffer("trusted", torch.ones(len(PENALTIES)))
 
     def forward(self, state: State) -> Output:
         hidden = torch.relu(self.embed(state.tokens))
@@ -96,7 +107,8 @@ class PolicyNetwork(nn.Module):
         # An arm that has not been heard must not learn who agrees with it.
         agree = torch.einsum("bij,bsjw->bsiw", 0.5 * state.equal, hidden * heard) * heard
         parts = [hidden, answered.expand_as(hidden), offered.expand_as(hidden), agree]
-        correction = self.head(self.norm(hidden + torch.relu(self.mix(torch.cat(parts, dim=-1)))))
+        trust = self._trust(state.penalty)[:, None, None]
+        correction = self.head(self.norm(hidden + torch.relu(self.mix(torch.cat(parts, dim=-1))))) * trust[..., None]
         # Before the first answer the prior says what there is to say.
         after = state.ok.any(dim=2)
         correct = state.odds + correction[..., 0] * after[..., None]
@@ -113,6 +125,12 @@ class PolicyNetwork(nn.Module):
         )
         return Output(logits, correct, dearer)
 
+    def _trust(self, penalty: Tensor) -> Tensor:
+        """[B] what `trusted` holds for the λ nearest to each, by logarithm."""
+        known = torch.tensor(PENALTIES, device=penalty.device)
+        distance = (torch.log(penalty + NEAR_NOTHING)[:, None] - torch.log(known + NEAR_NOTHING)).abs()
+        return self.trusted[distance.argmin(dim=1)]
+
     def _rule_values(self, state: State, odds: Tensor, dearer: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S, m] expected reward of calling an arm, and of selecting its response now; `dearer` [B, S, 1]: factor
         on costs."""
@@ -120,7 +138,7 @@ class PolicyNetwork(nn.Module):
         select = chance * (1.0 - state.paid[:, :, None]).clamp(min=0.0)
         call = chance * (1.0 - state.paid[:, :, None] - state.due[:, None] * dearer).clamp(min=0.0)
         if self.lookahead > 0:
-            call = torch.maximum(call, planned(state))
+            call = torch.maximum(call, planned(state) * self._trust(state.penalty)[:, None, None])
         return call - FRUGALITY * state.expected_cost[:, None] * dearer, select
 
 

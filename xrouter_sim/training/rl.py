@@ -3,8 +3,8 @@
 A few thousand queries leave a validation split too small to tell a gain of a hundredth from luck. So K networks are
 trained, each without its own part of the training queries (`member`); together their parts are all of these, and each
 query is validated by a network that has not seen it. What is kept, training or a plain rule, and from which update, is
-chosen by that. The router gets the mean of the K networks' averaged weights: they begin alike and stay near (model
-soups, Wortsman et al., arXiv 2203.05482), so it costs no more than one to run.
+chosen by that, and for each λ whether to trust it. The router gets the mean of the K networks' averaged weights: they
+begin alike and stay near (model soups, Wortsman et al., arXiv 2203.05482), so it costs no more than one to run.
 
 Every draw is keyed by seed, update and network, and the order of gradient steps hangs on neither batch size nor machine
 load: an interrupted run that is resumed ends with the same weights.
@@ -24,8 +24,8 @@ from xrouter_sim.engine.rollout import play
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.replay import Floats, Ints, Replay
 from xrouter_sim.reward import reward as reward_of
+from xrouter_sim.routers.network import PENALTIES
 from xrouter_sim.routers.odds import smoothed_grades
-from xrouter_sim.routers.prior import PENALTIES_ON_COST
 from xrouter_sim.routers.rl import RLRouter
 from xrouter_sim.training.config import Config
 from xrouter_sim.training.member import Member, Weights
@@ -75,16 +75,19 @@ class Trainer:
             self.curve[-1]["validation_reward"] = self._consider(TRAINED)
 
     def _consider(self, name: str) -> float:
-        """Keep the members' mean if it is the best so far on held-out queries; returns what they earn there.
+        """Keep the members' mean if it is the best so far on held-out queries; returns what it earns there.
 
-        It must also earn clearly less than single calls do at no λ: what training cannot show, it does not change.
+        It is trusted near those λ alone at which it earns more than single calls do, by more than a standard error of
+        the paired difference: what training cannot show, it does not change.
         """
         averages = [member.average for member in self.members]
-        reward = self._validation_reward(averages)
-        if reward.mean() > self.best_reward and not harms(reward - self.rule_reward):
-            self.best, self.best_update, self.chosen = mean_of(averages), self.update, name
-            self.best_reward = float(reward.mean())
-        return float(reward.mean())
+        gain = self._validation_reward(averages) - self.rule_reward
+        trusted = gain.mean(axis=1) > gain.std(axis=1) / np.sqrt(gain.shape[1])
+        reward = float((self.rule_reward + gain * trusted[:, None]).mean())
+        if reward > self.best_reward:
+            self.best = mean_of(averages) | {"trusted": torch.from_numpy(trusted.astype(np.float32))}
+            self.best_reward, self.best_update, self.chosen = reward, self.update, name
+        return reward
 
     def _validation_reward(self, weights: list[Weights]) -> Floats:
         """[λ, n] what each member earns with these weights on the queries held out from it, in the calm world.
@@ -93,10 +96,10 @@ class Trainer:
         Where they have one, it is paid by what all answers say of the grade, which is the less noisy.
         """
         worlds = self.config.validation_worlds if self.replay.samples.max() > 1 else 1
-        settings, parts = len(PENALTIES_ON_COST), []
+        settings, parts = len(PENALTIES), []
         for member, own in zip(self.members, weights, strict=True):
             n = len(member.held_out)
-            penalty = np.repeat(PENALTIES_ON_COST, worlds * n)
+            penalty = np.repeat(PENALTIES, worlds * n)
             query, key = np.tile(member.held_out, worlds * settings), np.tile(np.arange(worlds * n), settings)
             with Swapped(self.router.network, own):
                 played = play(self.router.act, self.calm, query, key, penalty)
@@ -144,13 +147,3 @@ def parts_of(queries: Ints, folds: int, seed: int) -> list[tuple[Ints, Ints]]:
 def mean_of(weights: list[Weights]) -> Weights:
     """The mean of several networks' weights."""
     return {name: torch.stack([each[name] for each in weights]).mean(dim=0) for name in weights[0]}
-
-
-def harms(gain: Floats) -> bool:
-    """Whether a paired gain in reward [λ, n] is clearly below zero at some λ."""
-    error = gain.std(axis=1) / np.sqrt(gain.shape[1])
-    return bool((gain.mean(axis=1) < -CLEARLY * error).any())
-
-
-CLEARLY = 2.8
-"""Standard errors: one in forty, over the nine λ that are looked at (Bonferroni)."""

@@ -4,7 +4,7 @@ What the query tells comes in through the prior alone. Beside it stand prices, Î
 the answers say of one another (see `odds`): by how much they move the odds of every arm, called or not.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +35,6 @@ EVIDENCE = {
 """What the router reads beside pool, prices, Î» and budget, by name; each may be left out, to see what it is worth."""
 
 PAIRS = ("agrees", "differs", "apart", "meet", "part")
-TRIPLES = ("if_met", "if_not")
 
 BEHAVIOURS = 1 << 20
 """Numbers of behaviours begin here, so that none is that of an answer."""
@@ -107,11 +106,12 @@ class Encoder:
         odds = fit_odds(counted, queries)
         self.table, self.by_option = torch.from_numpy(odds.table), _tensor(odds.option)
         self.by_pair = _tensor(np.stack([getattr(odds, name) for name in PAIRS], axis=-1))  # [T, A, A, 5]
-        self.by_triple = _tensor(np.stack([getattr(odds, name) for name in TRIPLES], axis=-1))  # [T, A, A, A, 2]
+        self.by_triple_met, self.by_triple_not = _tensor(odds.if_met), _tensor(odds.if_not)  # [T, A, A, A]
         if "options" in without:
             self.by_option.zero_()
         if "agreement" in without:
-            self.by_pair.zero_(), self.by_triple.zero_()
+            for table in (self.by_pair, self.by_triple_met, self.by_triple_not):
+                table.zero_()
         self.options = answer_options(replay)
         counts = np.eye(OPTIONS + 1)[self.options[queries]][self.seen.sample_mask[queries]].sum(axis=0)
         self.usual_options = [
@@ -194,19 +194,23 @@ class Encoder:
         rank = np.where(called, 2.0, np.where(may_call, promise, -1e9))
         return np.argpartition(-rank, WIDTH - 1, axis=1)[:, :WIDTH]
 
-    def answered(self, view: View, place: Tensor, option: int | None) -> View:
+    def answered(self, view: View, place: Tensor, options: Sequence[int | None]) -> View:
         """What would be known of the first situation after the arm at `place` ([B]) was called first, cost what is
-        expected, and gave this option, or for None no answer that can be read."""
+        expected, and gave an option, or for None no answer that can be read: the first option in the first of
+        len(options) equal parts of the batch, and so on."""
         chosen = nn.functional.one_hot(place, view.arm.shape[1]).bool()
         cost = self.prior_cost[view.query.to(self.device)].cpu().gather(1, view.arm) * view.price
+        each = len(place) // len(options)
+        answer = torch.tensor([-1 if option is None else 0 for option in options]).repeat_interleave(each)
+        option = torch.tensor([option or 0 for option in options]).repeat_interleave(each)
         spent = view.spent + (cost * chosen).sum(dim=1, keepdim=True)
         return replace(
             view,
             called=chosen[:, None],
             ok=chosen[:, None],
             callable=view.callable & ~chosen[:, None] & (spent < view.room[:, None])[..., None],
-            answer=torch.where(chosen, -1 if option is None else 0, -1),
-            option=torch.where(chosen, option or 0, 0),
+            answer=torch.where(chosen, answer[:, None], -1),
+            option=torch.where(chosen, option[:, None], 0),
             spent=spent,
             turn=view.turn + 1,
         )
@@ -221,7 +225,8 @@ class Encoder:
             view = replace(view, dearer=torch.zeros_like(view.dearer))
         return view
 
-    def __call__(self, view: View) -> State:
+    def __call__(self, view: View, plans: bool = True) -> State:
+        """`plans`: whether the state is to tell what plans of several calls are worth; it takes half of the time."""
         view = self._read(view.to(self.device))
         arm, table = view.arm, self.table[view.query]
         prior = self.prior_score[view.query].gather(1, arm)
@@ -230,15 +235,18 @@ class Encoder:
         own = self.by_option[table].gather(1, arm[:, :, None].expand(-1, -1, self.by_option.shape[2]))
         own = own.gather(2, view.option[:, :, None])[:, :, 0]
         agrees, differs, apart, meet, part = _taken(self.by_pair, table, arm, 2).unbind(-1)
-        third = _taken(self.by_triple, table, arm, 3) + base[:, None, None, :, None]
-        if_met, if_not = third.clamp(-4.0, 4.0).unbind(-1)
+        several = bool((view.ok.sum(dim=2) > 1).any())
+        third_base = base[:, None, None]
+        if several or plans:
+            if_not = (_taken(self.by_triple_not, table, arm, 3) + third_base).clamp_(-4.0, 4.0)
         equal, unequal = _agreement(view.answer)
         heard = view.ok.float()
-        lift = torch.einsum("bij,bsj->bsi", agrees * equal + differs * unequal, heard)
-        same, other = (torch.einsum("bij,bsj->bsi", pair, heard) for pair in (equal, unequal))
+        lift = heard @ (agrees * equal + differs * unequal).transpose(1, 2)
+        same, other = heard @ equal, heard @ unequal
         answered = base[:, None] + own[:, None] + lift
         unheard = base[:, None]
-        if (view.ok.sum(dim=2) > 1).any():  # the mean of what each pair of answers at hand says of an arm
+        if several:  # the mean of what each pair of answers at hand says of an arm
+            if_met = (_taken(self.by_triple_met, table, arm, 3) + third_base).clamp_(-4.0, 4.0)
             told = if_met * equal[..., None] + if_not * unequal[..., None]
             pairs = torch.einsum("bij,bsi,bsj->bs", equal + unequal, heard, heard)[..., None]
             mean = torch.einsum("bijk,bsi,bsj->bsk", told, heard, heard) / pairs.clamp(min=1.0)
@@ -251,7 +259,6 @@ class Encoder:
         worth_called = chance * (1.0 - paid[:, :, None] - due[:, None]).clamp(min=0.0) * view.callable
         best_now, best_called = worth_now.amax(dim=2, keepdim=True), worth_called.amax(dim=2, keepdim=True)
         best_chance = (chance * heard).amax(dim=2, keepdim=True)
-        wide = odds.shape
         dearer = (view.dearer[:, None] * heard).sum(dim=2) / heard.sum(dim=2).clamp(min=1.0)
         room = (view.room[:, None] - view.spent).clamp(0.0, 2.0)
         tokens = [
@@ -283,8 +290,9 @@ class Encoder:
             (best_now - best_called) * 3.0,
             best_chance,
         ]
-        shown = torch.stack([part.expand(wide) for part in tokens], dim=-1)
+        shown = torch.stack(torch.broadcast_tensors(*tokens), dim=-1)  # type: ignore[no-untyped-call]
         evidence = view.evidence[:, None] * heard[..., None]
+        untold = cost.new_zeros(len(arm), 0)
         return State(
             tokens=torch.cat([shown, evidence], dim=-1),
             equal=equal,
@@ -298,10 +306,10 @@ class Encoder:
             expected_cost=cost,
             meet=meet,
             part=part,
-            if_met=torch.sigmoid(base[:, :, None] + agrees),
-            if_not=torch.sigmoid(base[:, :, None] + differs),
-            if_apart=torch.sigmoid(base[:, :, None] + apart),
-            third_if_not=torch.sigmoid(if_not),
+            if_met=torch.sigmoid(base[:, :, None] + agrees) if plans else untold,
+            if_not=torch.sigmoid(base[:, :, None] + differs) if plans else untold,
+            if_apart=torch.sigmoid(base[:, :, None] + apart) if plans else untold,
+            third_if_not=torch.sigmoid(if_not) if plans else untold,
         )
 
 

@@ -53,6 +53,7 @@ class State:
     if_not: Tensor  # [B, m, m] and given that it differs
     if_apart: Tensor  # [B, m, m] and given that one of the two gave no answer
     third_if_not: Tensor  # [B, m, m, m] that the third arm is right given that the other two differ
+    # The last four are [B, 0] where no plans are made.
 
     def __len__(self) -> int:
         return len(self.paid)
@@ -77,6 +78,7 @@ class Output:
     logits: Tensor  # [B, S, 2m] call each arm, then select each arm; least float where not allowed
     correct: Tensor  # [B, S, m] logit of the chance that the arm's answer is, or would be, right
     dearer: Tensor  # [B, S] ln of a further call's cost over what was expected before any
+    plans: Tensor  # [B, S, m] bool: calling the arm is worth most as the first step of a plan of several calls
 
 
 class PolicyNetwork(nn.Module):
@@ -85,6 +87,7 @@ class PolicyNetwork(nn.Module):
     temperature: Tensor
     lookahead: Tensor
     trusted: Tensor  # [len(PENALTIES)] 1 or 0: whether to act near this λ otherwise than by single calls
+    known: Tensor  # [len(PENALTIES)] their logarithms
 
     def __init__(self, features: int, width: int = 32) -> None:
         super().__init__()
@@ -98,6 +101,7 @@ class PolicyNetwork(nn.Module):
         self.register_buffer("temperature", torch.tensor(0.02))
         self.register_buffer("lookahead", torch.tensor(0.0))
         self.register_buffer("trusted", torch.ones(len(PENALTIES)))
+        self.register_buffer("known", torch.log(torch.tensor(PENALTIES) + NEAR_NOTHING), persistent=False)
 
     def forward(self, state: State) -> Output:
         hidden = torch.relu(self.embed(state.tokens))
@@ -105,16 +109,16 @@ class PolicyNetwork(nn.Module):
         answered = (hidden * heard).sum(dim=2, keepdim=True) / heard.sum(dim=2, keepdim=True).clamp(min=1.0)
         offered = (hidden * state.callable[..., None]).amax(dim=2, keepdim=True)
         # An arm that has not been heard must not learn who agrees with it.
-        agree = torch.einsum("bij,bsjw->bsiw", 0.5 * state.equal, hidden * heard) * heard
+        agree = (0.5 * state.equal[:, None]) @ (hidden * heard) * heard
         parts = [hidden, answered.expand_as(hidden), offered.expand_as(hidden), agree]
-        trust = self._trust(state.penalty)[:, None, None]
+        trust = self.trust(state.penalty)[:, None, None]
         correction = self.head(self.norm(hidden + torch.relu(self.mix(torch.cat(parts, dim=-1))))) * trust[..., None]
         # Before the first answer the prior says what there is to say.
         after = state.ok.any(dim=2)
         correct = state.odds + correction[..., 0] * after[..., None]
         # A line and no more: bills tell how long the question is, by which a deeper network would know it again.
         dearer = (self.dearer[0] + self.dearer[1] * state.dearer) * after
-        call, select = self._rule_values(state, correct.detach(), dearer.detach().exp()[..., None])
+        call, select, plans = self._rule_values(state, correct.detach(), dearer.detach().exp()[..., None], trust)
         blocked = torch.finfo(call.dtype).min
         logits = torch.cat(
             [
@@ -123,23 +127,28 @@ class PolicyNetwork(nn.Module):
             ],
             dim=2,
         )
-        return Output(logits, correct, dearer)
+        return Output(logits, correct, dearer, plans)
 
-    def _trust(self, penalty: Tensor) -> Tensor:
+    def trust(self, penalty: Tensor) -> Tensor:
         """[B] what `trusted` holds for the λ nearest to each, by logarithm."""
-        known = torch.tensor(PENALTIES, device=penalty.device)
-        distance = (torch.log(penalty + NEAR_NOTHING)[:, None] - torch.log(known + NEAR_NOTHING)).abs()
+        distance = (torch.log(penalty + NEAR_NOTHING)[:, None] - self.known).abs()
         return self.trusted[distance.argmin(dim=1)]
 
-    def _rule_values(self, state: State, odds: Tensor, dearer: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S, m] expected reward of calling an arm, and of selecting its response now; `dearer` [B, S, 1]: factor
-        on costs."""
+    def makes_plans(self, penalty: Tensor) -> bool:
+        """Whether plans of several calls are weighed at any of these λ ([B])."""
+        return bool(self.lookahead > 0 and self.trust(penalty).any())
+
+    def _rule_values(self, state: State, odds: Tensor, dearer: Tensor, trust: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, S, m] expected reward of calling an arm, of selecting its response now, and whether the former is that
+        of a plan; `dearer` [B, S, 1]: factor on costs; `trust` [B, 1, 1]."""
         chance = torch.sigmoid(odds)
         select = chance * (1.0 - state.paid[:, :, None]).clamp(min=0.0)
         call = chance * (1.0 - state.paid[:, :, None] - state.due[:, None] * dearer).clamp(min=0.0)
-        if self.lookahead > 0:
-            call = torch.maximum(call, planned(state) * self._trust(state.penalty)[:, None, None])
-        return call - FRUGALITY * state.expected_cost[:, None] * dearer, select
+        plans = torch.zeros_like(state.callable)
+        if self.lookahead > 0 and trust.any():
+            plan = planned(state) * trust
+            call, plans = torch.maximum(call, plan), plan > call
+        return call - FRUGALITY * state.expected_cost[:, None] * dearer, select, plans
 
 
 def planned(state: State) -> Tensor:

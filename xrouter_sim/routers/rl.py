@@ -5,17 +5,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from responses_db import LabError
 from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.engine.simulator import Simulator
-from xrouter_sim.replay import Floats, Ints, Replay
+from xrouter_sim.replay import Bools, Floats, Ints, Replay
 from xrouter_sim.routers.base import Kind, Router
 from xrouter_sim.routers.encoding import EVIDENCE, Encoder, View
-from xrouter_sim.routers.network import PolicyNetwork, State
+from xrouter_sim.routers.network import PolicyNetwork
 from xrouter_sim.routers.unmet import Unmet
 
 RL, WITHOUT = "rl", "rl:without"
@@ -76,35 +76,35 @@ class RLRouter(Router):
     def act(self, observation: Observation) -> Action:
         """The likeliest action."""
         view = self.encoder.view(observation)
-        state = self.encoder(view)
-        choice = self._choice(state)
-        ahead = np.full(len(choice), NO_CALL)
-        if self.calls_ahead:
-            first = ~view.called.any(dim=2)[:, 0].numpy() & ~observation.last_turn
-            rows = torch.from_numpy(np.flatnonzero(first & (choice < view.arm.shape[1])))
-            ahead[rows.numpy()] = self._ahead(view.take(rows), torch.from_numpy(choice)[rows])
+        choice, plans = self._choice(view)
+        ahead = None
+        first = ~view.called.any(dim=2)[:, 0].numpy() & ~observation.last_turn
+        if self.calls_ahead and (first & plans).any():
+            rows = np.flatnonzero(first & plans)
+            ahead = np.full(len(choice), NO_CALL)
+            ahead[rows] = self._ahead(view.take(torch.from_numpy(rows)), torch.from_numpy(choice[rows]))
         return to_action(choice, view, observation, ahead)
 
-    def _choice(self, state: State) -> Ints:
-        """[B] index of the likeliest logit."""
-        with torch.inference_mode():
-            choice: Ints = self.network(state).logits[:, 0].argmax(dim=1).cpu().numpy()
-        return choice
+    @torch.inference_mode()
+    def _choice(self, view: View) -> tuple[Ints, Bools]:
+        """[B] index of the likeliest logit, and whether it is a call that begins a plan of several."""
+        output = self.network(self.encoder(view, self.network.makes_plans(view.penalty.to(self.encoder.device))))
+        likeliest = output.logits[:, 0].argmax(dim=1, keepdim=True)
+        plans = nn.functional.pad(output.plans[:, 0], (0, view.arm.shape[1])).gather(1, likeliest)
+        return likeliest[:, 0].cpu().numpy(), plans[:, 0].cpu().numpy()
 
     def _ahead(self, view: View, place: Tensor) -> Ints:
         """[B] the arm that would be called next if the one at `place` gave its usual answer, where one would be called
         whatever the answer is; else NO_CALL."""
-        ahead, left = np.full(len(place), NO_CALL), np.arange(len(place))
-        for number, option in enumerate([*self.encoder.usual_options, None]):
-            if not len(left):
-                break
-            rows = torch.from_numpy(left)
-            choice = self._choice(self.encoder(self.encoder.answered(view.take(rows), place[rows], option)))
-            calls = choice < view.arm.shape[1]
-            ahead[left[~calls]] = NO_CALL
-            left, choice = left[calls], choice[calls]
-            if number == 0:
-                ahead[left] = view.arm.numpy()[left, choice]
+        usual, *others = [*self.encoder.usual_options, None]
+        width, ahead = view.arm.shape[1], np.full(len(place), NO_CALL)
+        choice, _ = self._choice(self.encoder.answered(view, place, [usual]))
+        rows = np.flatnonzero(choice < width)
+        if len(rows) and others:
+            left = torch.from_numpy(rows).repeat(len(others))
+            again, _ = self._choice(self.encoder.answered(view.take(left), place[left], others))
+            rows = rows[(again.reshape(len(others), -1) < width).all(axis=0)]
+        ahead[rows] = view.arm.numpy()[rows, choice[rows]]
         return ahead
 
     def weights(self) -> dict[str, Tensor]:

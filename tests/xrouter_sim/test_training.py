@@ -100,12 +100,14 @@ def test_near_a_penalty_that_is_not_trusted_the_network_does_what_single_calls_w
     assert torch.equal(nowhere, single)
 
 
-def test_a_network_is_trusted_where_it_earns_more():
+def test_a_network_is_trusted_where_it_earns_more_and_in_a_hole_between():
     made = trainer()
     made.best_reward, rule = 0.0, made.rule_reward.copy()
-    made.rule_reward = np.where(np.arange(len(rule))[:, None] == 2, 0.0, 1.0) * np.ones_like(rule)
+    made.rule_reward = np.full_like(rule, 2.0)  # nobody earns that
+    made.rule_reward[[2, 4]] = -1.0
+    made.rule_reward[3] = rule[3] + 0.1
     made.run(4096, lambda _: False)
-    assert made.best["trusted"].nonzero().flatten().tolist() == [2]
+    assert made.best["trusted"].nonzero().flatten().tolist() == [2, 3, 4]
 
 
 def test_what_is_kept_is_the_mean_of_the_networks():

@@ -20,10 +20,11 @@ from xrouter_sim.engine.arrays import TorchArrays
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.semantics import Final
 from xrouter_sim.engine.simulator import Simulator
-from xrouter_sim.envs import pool_text
+from xrouter_sim.envs import brief_text, pool_text
+from xrouter_sim.envs.episode_text import MISTAKES
 from xrouter_sim.envs.pool_text import INSTRUCTIONS, OVER
 from xrouter_sim.envs.texts import StoreTexts
-from xrouter_sim.envs.tools import MISTAKES, ToolRoutingEnv, answer_with_last_message, dataset
+from xrouter_sim.envs.tools import ToolRoutingEnv, answer_with_last_message, dataset
 from xrouter_sim.envs.vector import VectorRoutingEnv
 from xrouter_sim.replay import Replay, cost_unit
 from xrouter_sim.reward import reward
@@ -404,7 +405,7 @@ def test_a_text_that_the_store_lacks_is_said_to_be_unknown():
 
 def test_rows_for_a_trainer_bring_back_the_same_episode_every_time():
     simulator, texts = world("stormy"), CodeTexts(REPLAY)
-    rows = dataset(simulator, texts, "train", 8, seed=5, penalties=LAMBDAS)
+    rows = dataset(ToolRoutingEnv, simulator, texts, "train", 8, seed=5, penalties=LAMBDAS)
     many = VectorRoutingEnv(simulator, TRAIN, 8, penalties=LAMBDAS, observes=False)
     many.reset(seed=5)
     faces = [env("stormy"), env("stormy")]
@@ -417,7 +418,7 @@ def test_rows_for_a_trainer_bring_back_the_same_episode_every_time():
         assert row["prompt"][0]["content"] == INSTRUCTIONS
         for name in ("query", "key", "penalty", "world", "period"):
             assert getattr(faces[0].episodes, name)[0] == getattr(many.episodes, name)[number]
-    assert rows != dataset(simulator, texts, "train", 8, seed=6, penalties=LAMBDAS)
+    assert rows != dataset(ToolRoutingEnv, simulator, texts, "train", 8, seed=6, penalties=LAMBDAS)
 
 
 def test_a_query_that_the_replay_lacks_is_refused():
@@ -427,6 +428,7 @@ def test_a_query_that_the_replay_lacks_is_refused():
 
 def test_the_words_are_as_the_docstrings_say():
     assert doctest.testmod(pool_text).failed == 0
+    assert doctest.testmod(brief_text).failed == 0
 
 
 def test_it_needs_no_language_model_stack():

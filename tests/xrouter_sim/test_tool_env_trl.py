@@ -91,7 +91,9 @@ def test_grpo_takes_a_step_on_episodes_played_through_tools(tmp_path):
             logging_steps=1,
             save_strategy="no",
         ),
-        train_dataset=Dataset.from_list(dataset(simulator, texts, "train", 4, seed=1, penalties=(0.5,))),
+        train_dataset=Dataset.from_list(
+            dataset(ToolRoutingEnv, simulator, texts, "train", 4, seed=1, penalties=(0.5,))
+        ),
         processing_class=tokenizer,
         reward_funcs=answer_with_last_message,
         environment_factory=factory,

@@ -1,22 +1,47 @@
-"""Tells an episode in words: reads the engine's state of one episode and hands it to the wording in `pool_text`."""
+"""Tells an episode in words: reads the engine's state of one episode and hands it to a wording."""
+
+from typing import Protocol
 
 import numpy as np
 
 from xrouter_sim.engine.episodes import ATTEMPTS, CACHED, RECORDED, SAMPLE, Episodes, Observation, field_of
 from xrouter_sim.engine.semantics import Final, Outcome
 from xrouter_sim.engine.simulator import NO_LIMIT, Simulator
-from xrouter_sim.envs.pool_text import Left, Offer, Response, alias, pool_text, response_text, state_text
+from xrouter_sim.envs.pool_text import Left, Offer, Response, alias
 from xrouter_sim.envs.texts import Texts
 from xrouter_sim.replay import Ints
+
+
+class Wording(Protocol):
+    """A module of functions that put things into words: `pool_text`, in full sentences, or `brief_text`, in few tokens.
+
+    Costs in USD, times in seconds. `worth` is the spending at which a right answer is worth nothing any more.
+    """
+
+    INSTRUCTIONS: str
+    NOT_USABLE: str
+
+    def pool_text(
+        self, offers: list[Offer], styles: list[str], penalty: float, worth: float, left: Left, can_answer: bool
+    ) -> str: ...
+
+    def response_text(self, response: Response, longest: int, worth: float) -> str: ...
+
+    def state_text(self, usd: float, seconds: float, left: Left, worth: float) -> str: ...
+
+    def not_called_text(self, models: list[str]) -> str: ...
+
+    def end_text(self, ending: int, final: int) -> str: ...
 
 
 class Narrator:
     """Episodes are batches of one, on NumPy."""
 
-    def __init__(self, simulator: Simulator, texts: Texts, queries: Ints, longest: int) -> None:
+    def __init__(self, simulator: Simulator, texts: Texts, queries: Ints, longest: int, wording: Wording) -> None:
         """Expected costs come from the training queries, or from `queries` [n] where there are none; responses are cut
         to about `longest` characters."""
         replay = simulator.replay
+        self._wording = wording
         self._simulator, self._replay, self._texts, self._longest = simulator, replay, texts, longest
         train = np.flatnonzero(replay.splits == "train")
         known = replay.mean_cost[train if len(train) else queries].mean(axis=0)
@@ -45,26 +70,32 @@ class Narrator:
             card, factor = self._texts.card(model), float(price[model])
             today = (card[0] * factor, card[1] * factor) if card else None
             offers.append(Offer(names[model], today, (self._list_usd[model] * factor).tolist()))
-        penalty = float(episodes.penalty[0])
-        worth = self._simulator.cost_unit / penalty if penalty > 0 else NO_LIMIT
         can_answer = self._texts.can_grade(int(episodes.query[0]))
-        return pool_text(offers, self._replay.prompt_styles, worth, self._left(episodes), can_answer)
+        penalty, worth = float(episodes.penalty[0]), self._worth(episodes)
+        left, styles = self._left(episodes), self._replay.prompt_styles
+        return self._wording.pool_text(offers, styles, penalty, worth, left, can_answer)
 
     def turn(self, episodes: Episodes, before: int, calls: list[int], final: int) -> str:
         """What came of a turn of these calls (arms) and this final, begun with `before` responses."""
         seen, names = self._simulator.observe(episodes), self.names(episodes)
         slots = range(before, int(episodes.n_slots[0]))
-        told = [response_text(self._response(seen, slot, names), self._longest) for slot in slots]
+        worth, wording = self._worth(episodes), self._wording
+        told = [wording.response_text(self._response(seen, slot, names), self._longest, worth) for slot in slots]
         if dropped := calls[len(slots) :]:
-            models = ", ".join(dict.fromkeys(names[self._replay.model_of_arm[arm]] for arm in dropped))
-            told.append(f"Not called, since you have made all calls of an episode: {models}.")
+            models = dict.fromkeys(names[self._replay.model_of_arm[arm]] for arm in dropped)
+            told.append(wording.not_called_text(list(models)))
         if episodes.done[0]:
-            told.append(_end(episodes))
+            told.append(wording.end_text(int(episodes.ending[0]), int(episodes.final[0])))
         else:
             if final == Final.ADOPT:
-                told.append("The last response is not usable, so it is not the final answer.")
-            told.append(state_text(float(episodes.cost[0]), float(episodes.time[0]), self._left(episodes)))
+                told.append(wording.NOT_USABLE)
+            spent = float(episodes.cost[0]), float(episodes.time[0])
+            told.append(wording.state_text(*spent, self._left(episodes), worth))
         return "\n\n".join(told)
+
+    def _worth(self, episodes: Episodes) -> float:
+        penalty = float(episodes.penalty[0])
+        return self._simulator.cost_unit / penalty if penalty > 0 else NO_LIMIT
 
     def _left(self, episodes: Episodes) -> Left:
         client = self._simulator.profile.client
@@ -93,16 +124,3 @@ class Narrator:
             seconds=float(seen.slot_time[0, slot]),
             agrees=same.tolist() if answer[slot] >= 0 else None,
         )
-
-
-def _end(episodes: Episodes) -> str:
-    final, ending = int(episodes.final[0]), int(episodes.ending[0])
-    if ending == Final.DIRECT:
-        how = "Your answer is the final answer."
-    elif final >= 0:
-        how = f"Response {final + 1} is the final answer."
-    elif ending == Final.CONTINUE:
-        how = "Your turns are used up, and there is no final answer."
-    else:
-        how = "There is no final answer."
-    return f"{how} The episode is over."

@@ -4,7 +4,7 @@ import math
 import string
 from dataclasses import dataclass
 
-from xrouter_sim.engine.semantics import Outcome
+from xrouter_sim.engine.semantics import Final, Outcome
 
 INSTRUCTIONS = """\
 You answer a question with the help of language models that you call through tools. A call costs what the model's \
@@ -92,8 +92,11 @@ def alias(place: int) -> str:
     return f"model-{letters}"
 
 
-def pool_text(offers: list[Offer], styles: list[str], worth: float, left: Left, can_answer: bool) -> str:
-    """What an episode begins with. `worth` in USD: the spending at which a right answer is worth nothing any more."""
+def pool_text(
+    offers: list[Offer], styles: list[str], penalty: float, worth: float, left: Left, can_answer: bool
+) -> str:
+    """What an episode begins with. `worth` in USD: the spending at which a right answer is worth nothing any more; it
+    says what the `penalty` λ means, so λ is not told."""
     lines = ["Models on offer, at today's prices:", *(f"- {_offer(offer, styles)}" for offer in offers)]
     if len(styles) > 1:
         lines.append(f"Prompt styles: {', '.join(styles)}.")
@@ -137,13 +140,13 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def state_text(usd: float, seconds: float, left: Left) -> str:
+def state_text(usd: float, seconds: float, left: Left, worth: float) -> str:
     """What is spent and what is left between two turns."""
     last = " This is your last turn: it must end the episode." if left.turns == 1 else ""
     return f"Spent so far: {dollars(usd)}, {seconds:.1f} seconds. You have {_left(left)} left.{last}"
 
 
-def response_text(response: Response, longest: int) -> str:
+def response_text(response: Response, longest: int, worth: float) -> str:
     """One response, its text cut to about `longest` characters."""
     styled = f" ({response.style})" if response.style else ""
     head, bill = f"Response {response.number} from {response.model}{styled}", _bill(response)
@@ -154,6 +157,27 @@ def response_text(response: Response, longest: int) -> str:
         failed = f"Response {response.number}: {failure}. {bill}"
         return failed if response.text is None else f"{failed}\n{cut(response.text, longest)}"
     return f"{head}. {bill}\n{cut(response.text or '(its text is not known)', longest)}\n{_agreement(response.agrees)}"
+
+
+NOT_USABLE = "The last response is not usable, so it is not the final answer."
+
+
+def not_called_text(models: list[str]) -> str:
+    """Of calls that would have been too many."""
+    return f"Not called, since you have made all calls of an episode: {', '.join(models)}."
+
+
+def end_text(ending: int, final: int) -> str:
+    """How an episode ended: with what Final, and the slot of its final answer or -1."""
+    if ending == Final.DIRECT:
+        how = "Your answer is the final answer."
+    elif final >= 0:
+        how = f"Response {final + 1} is the final answer."
+    elif ending == Final.CONTINUE:
+        how = "Your turns are used up, and there is no final answer."
+    else:
+        how = "There is no final answer."
+    return f"{how} The episode is over."
 
 
 def _bill(response: Response) -> str:

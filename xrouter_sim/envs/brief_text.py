@@ -9,7 +9,7 @@ import math
 from xrouter_sim.engine.semantics import Outcome
 from xrouter_sim.envs.pool_text import Left, Offer, Response
 
-INSTRUCTIONS = "Find the answer by calling models. Prices: % of what a right answer is worth."
+INSTRUCTIONS = "Route. Prices in % of a right answer."
 
 NOT_USABLE = "not usable"
 

@@ -53,12 +53,13 @@ class TextEpisode:
         longest: int = LONGEST,
         longest_question: int | None = None,
         told_at_end: str | None = None,
+        most_mistakes: int = MISTAKES,
     ) -> None:
         """`queries` [n] indices and `penalties` are what is drawn from for an episode that `reset` is told nothing of.
 
         `texts` are those of the replay's store; hand one `StoreTexts` to all environments, for it reads every text.
         `longest` and `longest_question` in characters; the middle of what is longer is left out. `told_at_end` is what
-        a tool returns once the episode is over, in place of how it ended.
+        a tool returns once the episode is over, in place of how it ended; `most_mistakes` end it without an answer.
         Raises LabError for a simulator on torch, or one with an arm for direct answers: this policy gives its own.
         """
         if not isinstance(simulator.xp, NumpyArrays):
@@ -77,6 +78,7 @@ class TextEpisode:
         self._places = {query_id: place for place, query_id in enumerate(simulator.replay.query_ids)}
         self._narrator = Narrator(simulator, self.texts, queries, longest, self.wording)
         self._longest_question, self._told_at_end = longest_question, told_at_end
+        self._most_mistakes = most_mistakes
         self._next_key = 0
         self.reset()  # so that there is an episode in any case
         self._next_key = 0
@@ -142,11 +144,17 @@ class TextEpisode:
         try:
             calls, final = read()
         except MistakeError as mistake:
-            self.mistakes += 1
-            if self.mistakes < MISTAKES:
-                return f"Nothing was done, and nothing is billed. {mistake}"
-            return f"{mistake} That was mistake number {MISTAKES}. {self._turn([], Final.NONE)}"
+            return self._refuse(str(mistake))
         return self._turn(calls, final)
+
+    def _refuse(self, why: str) -> str:
+        """Count a mistake. No turn is lost, but too many mistakes end the episode."""
+        if self._done:
+            return self._told_at_end or OVER
+        self.mistakes += 1
+        if self.mistakes < self._most_mistakes:
+            return f"Nothing was done, and nothing is billed. {why}"
+        return f"{why} That was mistake number {self._most_mistakes}. {self._turn([], Final.NONE)}"
 
     def _arm(self, model: Any, style: Any) -> int:
         styles = self.simulator.replay.prompt_styles

@@ -1,0 +1,167 @@
+"""Base models: where a language model and its tokenizer come from, and which face of the engine they speak.
+
+`smollm2` and `tiny` need no network. Any other name is a folder or a hub's name of a causal LM whose chat template can
+carry tools.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from trl.chat_template_utils import add_response_schema, supports_tool_calling
+
+from responses_db import LabError
+from xrouter_sim.envs.brief import BriefRoutingEnv
+from xrouter_sim.envs.episode_text import TextEpisode
+from xrouter_sim.envs.tools import ToolRoutingEnv
+from xrouter_sim.llm.templates import BRIEF, BRIEF_RESPONSE, END, PAD, START
+
+MODELS = Path("data/models")
+"""Where `make smollm2` puts the GGUF, and where the checkpoint made of it is kept."""
+
+SMOLLM2 = "SmolLM2-135M-Instruct"
+VOCABULARY = 4096
+"""Tokens of the `tiny` tokenizer."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a model made from scratch."""
+
+    layers: int = 6
+    width: int = 320
+    heads: int = 5
+
+
+@dataclass
+class Base:
+    """A language model to make a router of. `name` is what finds it again."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    face: type[TextEpisode]
+    from_scratch: bool = False
+    """Trained whole, not by an adapter."""
+
+
+def load_base(name: str, corpus: Iterable[str], seed: int, size: Size | None = None, cache: Path = MODELS) -> Base:
+    """`tiny`, `smollm2`, a folder or a hub's name. `corpus`: texts that the tokenizer of `tiny` is trained on.
+
+    Raises LabError when the model is not there or cannot call tools.
+    """
+    torch.manual_seed(seed)
+    if name == "tiny":
+        return _tiny(corpus, size or Size())
+    if name == "smollm2":
+        return _smollm2(cache)
+    return _from_hub(name)
+
+
+def _tiny(corpus: Iterable[str], size: Size) -> Base:
+    tokenizer = speaks_brief(tiny_tokenizer(corpus))
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.width,
+        intermediate_size=4 * size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    model: Any = Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
+    return Base("tiny", model, tokenizer, BriefRoutingEnv, from_scratch=True)
+
+
+def tiny_tokenizer(corpus: Iterable[str], vocabulary: int = VOCABULARY) -> Any:
+    """A byte-level BPE trained on these texts."""
+    tokenizer = Tokenizer(models.BPE())
+    # Names and actions are wanted whole (" sim-gpt-5/cot"), and so are usual numbers: an action takes three tokens.
+    words = Regex(r" ?[^\s\d]\S*| ?\d[\d.]*|\s+|\S")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    marks = [AddedToken(mark, special=True) for mark in (PAD, START, END)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+
+
+def _smollm2(cache: Path) -> Base:
+    """From the GGUF once; then from the checkpoint beside it."""
+    folder = cache / SMOLLM2
+    if not (folder / "config.json").is_file():
+        found = sorted(cache.glob(f"{SMOLLM2}*.gguf"))
+        if not found:
+            raise LabError(f"no {SMOLLM2} in {cache}: fetch it with `make smollm2` (90 MB, once)")
+        _converted(found[0], folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = speaks_brief(AutoTokenizer.from_pretrained(folder))
+    return Base("smollm2", model, tokenizer, BriefRoutingEnv)
+
+
+def _converted(gguf: Path, folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # Else transformers would save it as a quantised model, which it is no longer.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    fresh = folder.with_suffix(".fresh")
+    model.save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)
+    fresh.rename(folder)
+
+
+def speaks_brief(tokenizer: Any) -> Any:
+    """Give a ChatML tokenizer the brief action language. What pads must not be what ends a turn."""
+    tokenizer.pad_token, tokenizer.eos_token, tokenizer.padding_side = PAD, END, "left"
+    tokenizer.chat_template, tokenizer.response_template = BRIEF, BRIEF_RESPONSE
+    return tokenizer
+
+
+def _from_hub(name: str) -> Base:
+    """Raises LabError when there is no such model, no network to fetch it, or no way to call tools."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise LabError(
+            f"no base model {name!r} here, or no network to fetch it ({reason}): give a folder with a saved model, "
+            "smollm2, or tiny"
+        ) from error
+    return Base(name, model, with_tools(tokenizer, name), ToolRoutingEnv)
+
+
+def with_tools(tokenizer: Any, name: str) -> Any:
+    """Raises LabError where the chat template cannot carry tool calls, or nobody knows how to read them."""
+    if not supports_tool_calling(tokenizer):
+        raise LabError(
+            f"the chat template of {name} carries no tool calls: choose a model with a tool-calling template"
+        )
+    if getattr(tokenizer, "response_template", None) is None and getattr(tokenizer, "response_schema", None) is None:
+        try:
+            tokenizer = add_response_schema(tokenizer)
+        except ValueError as error:
+            raise LabError(
+                f"no parser for the tool calls of {name}: its chat template is unknown to TRL; "
+                "save the tokenizer with a `response_template`"
+            ) from error
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.pad_token = PAD if PAD in tokenizer.get_vocab() else tokenizer.unk_token
+    tokenizer.padding_side = "left"
+    return tokenizer

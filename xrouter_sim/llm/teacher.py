@@ -1,0 +1,210 @@
+"""Who demonstrates routing for the warm start: optimal and near-optimal policies on the training queries.
+
+The teacher knows each arm's chance of being right (`Chances`) and today's prices, as the bounds do. With each behaviour
+it does what is best within that behaviour; `noise` makes it near-optimal.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from responses_db import LabError
+from xrouter_sim.engine.semantics import NO_CALL, Final, Outcome
+from xrouter_sim.envs.episode_text import TextEpisode
+from xrouter_sim.replay import Floats, Ints, Replay
+
+Behaviour = Literal["single", "escalate", "parallel", "direct"]
+
+WRONG = 8
+"""How many wrong answers a question is taken to have, each as likely: then two that agree are rarely wrong alike."""
+
+WIDEST = 3
+"""Most arms that are called at once."""
+
+CANDIDATES = 6
+"""Of how many arms, the best single ones, sets for a parallel call are made."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often each behaviour is demonstrated; relative weights."""
+
+    single: float = 0.5
+    escalate: float = 0.3
+    parallel: float = 0.2
+    direct: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> Behaviour:
+        weights = np.array([self.single, self.escalate, self.parallel, self.direct])
+        names: tuple[Behaviour, ...] = get_args(Behaviour)
+        return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+    def __post_init__(self) -> None:
+        weights = (self.single, self.escalate, self.parallel, self.direct)
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise LabError("shares of behaviours are 0 or more, and not all 0")
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What the teacher knows of training queries: chance of being right [Q, A] and mean cost in USD [Q, A]."""
+
+    right: Floats
+    usd: Floats
+
+    @classmethod
+    def of(cls, replay: Replay, queries: Ints, knowledge: float) -> "Chances":
+        """`knowledge` in [0, 1]: 0 knows the rates of a query's domain, 1 the query's own answers, as the bounds do.
+
+        In between they are mixed: imitating somebody who knows what one cannot see teaches guessing.
+        """
+        right, usd = replay.mean_score.copy(), replay.mean_cost.copy()
+        for domain in np.unique(replay.domains[queries]):
+            rows = queries[replay.domains[queries] == domain]
+            right[rows] = knowledge * right[rows] + (1 - knowledge) * right[rows].mean(axis=0)
+            usd[rows] = usd[rows].mean(axis=0)
+        return cls(np.clip(right, 0.01, 0.99), usd)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do in one turn: arms to call and a Final, or a text to answer with."""
+
+    calls: tuple[int, ...] = ()
+    final: int = Final.CONTINUE
+    text: str | None = None
+
+
+class Teacher:
+    """Demonstrates one episode: `steps` yields a step, and goes on when the environment has carried it out."""
+
+    def __init__(self, chances: Chances, noise: float, seed: int, answers: dict[int, str] | None = None) -> None:
+        """`noise`: the chance that a called arm is drawn from the pool at random. `answers`: what a direct answer to a
+        query says."""
+        self.chances, self.noise, self.answers = chances, noise, answers or {}
+        self.rng = np.random.default_rng(seed)
+
+    def steps(self, env: TextEpisode, behaviour: Behaviour) -> Iterator[Step]:
+        state = _State(env, self.chances)
+        if behaviour == "direct" and (text := self.answers.get(state.query)) is not None:
+            yield Step(text=text)
+            return
+        if behaviour == "parallel":
+            yield Step(self._disturbed(state, state.best_set()))
+        elif behaviour == "escalate":
+            yield Step(self._disturbed(state, (state.best_opening(),)))
+        while not env._done:
+            state = _State(env, self.chances)
+            slot, worth = state.best_response()
+            arm, hoped = state.best_arm()
+            if arm == NO_CALL and slot is None:
+                return
+            if slot is not None and (arm == NO_CALL or worth >= hoped):
+                yield Step(final=slot)
+            elif behaviour == "single" or state.last_turn:
+                yield Step(self._disturbed(state, (arm,)), Final.ADOPT)
+            else:
+                yield Step(self._disturbed(state, (arm,)))
+
+    def _disturbed(self, state: "_State", arms: tuple[int, ...]) -> tuple[int, ...]:
+        free = [int(arm) for arm in np.flatnonzero(state.callable) if arm not in arms]
+        drawn = [
+            free.pop(self.rng.integers(len(free))) if free and self.rng.random() < self.noise else arm for arm in arms
+        ]
+        return tuple(drawn)
+
+
+class _State:
+    """An episode as the teacher sees it. Spending is in units of a right answer's worth."""
+
+    def __init__(self, env: TextEpisode, chances: Chances) -> None:
+        episodes, simulator = env.episodes, env.simulator
+        seen, arms = simulator.observe(episodes), simulator.replay.model_of_arm
+        self.query = int(episodes.query[0])
+        self.p = chances.right[self.query]
+        scale = float(episodes.penalty[0]) / simulator.cost_unit
+        self.spending = chances.usd[self.query] * seen.price[0][arms] * scale
+        self.left = max(0.0, 1.0 - float(episodes.cost[0]) * scale)
+        called = seen.arm[0]
+        self.slots = [slot for slot in range(int(episodes.n_slots[0])) if called[slot] != NO_CALL]
+        self.callable = seen.on_offer[0][arms].copy()
+        self.callable[called[called != NO_CALL]] = False
+        self.arm, self.answer, self.outcome = called, seen.answer[0], seen.outcome[0]
+        self.last_turn = bool(seen.last_turn[0])
+        if int(episodes.n_slots[0]) >= simulator.profile.client.max_calls:
+            self.callable[:] = False
+
+    def best_arm(self) -> tuple[int, float]:
+        """Which arm to call and take, and what that is worth; NO_CALL where none can be called."""
+        worth = np.where(self.callable, self.p * np.maximum(self.left - self.spending, 0.0), -1.0)
+        worth -= 1e-9 * self.spending
+        arm = int(worth.argmax())
+        return (arm, float(worth[arm])) if self.callable.any() else (NO_CALL, 0.0)
+
+    def best_opening(self) -> int:
+        """The arm to call first if a second one is called where it fails, and failure is seen."""
+        arms = np.flatnonzero(self.callable)
+        first, second = np.meshgrid(arms, arms, indexing="ij")
+        one = self.p[first] * np.maximum(self.left - self.spending[first], 0)
+        both = np.maximum(self.left - self.spending[first] - self.spending[second], 0)
+        worth = one + np.where(first == second, 0.0, (1 - self.p[first]) * self.p[second] * both)
+        return int(first.flat[worth.argmax()])
+
+    def best_set(self) -> tuple[int, ...]:
+        """The two or three arms whose most trusted answer is worth most."""
+        worth = self.p * np.maximum(self.left - self.spending, 0.0)
+        arms = [int(arm) for arm in np.argsort(-worth, kind="stable") if self.callable[arm]][:CANDIDATES]
+        sets = [chosen for size in range(2, WIDEST + 1) for chosen in combinations(arms, size)] or [tuple(arms)]
+        return max(sets, key=self._set_worth)
+
+    def _set_worth(self, arms: tuple[int, ...]) -> float:
+        left = self.left - sum(self.spending[arm] for arm in arms)
+        return float(max(left, 0.0) * chance_of_best(self.p[list(arms)]))
+
+    def best_response(self) -> tuple[int | None, float]:
+        """The response to trust most, and what ending with it is worth; None where there is no usable one."""
+        usable = [slot for slot in self.slots if self.outcome[slot] == Outcome.OK and self.answer[slot] >= 0]
+        if not usable:
+            return None, 0.0
+        answers = [int(self.answer[slot]) for slot in usable]
+        trust = trusted(answers, self.p[[int(self.arm[slot]) for slot in usable]])
+        best = int(np.argmax([trust[answer] for answer in answers]))
+        return usable[best], trust[answers[best]] * self.left
+
+
+def trusted(answers: list[int], p: Any) -> dict[int, float]:
+    """The chance that each answer is right, of arms that are right with chances p, independently, and else give one of
+    WRONG other answers.
+
+    >>> {answer: round(chance, 2) for answer, chance in trusted([7, 7, 3], [0.6, 0.6, 0.6]).items()}
+    {7: 0.88, 3: 0.07}
+    """
+    chances = np.asarray(p, np.float64)
+    given = np.array(answers)
+    # Of each candidate, and of none: what the arms that gave it, and those that gave another, make of it.
+    wrong = np.log((1 - chances) / WRONG)
+    candidates = list(dict.fromkeys(answers))
+    likely = np.array([np.where(given == answer, np.log(chances), wrong).sum() for answer in candidates])
+    none = wrong.sum() + np.log(max(WRONG + 1 - len(candidates), 1))
+    weight = np.exp(likely - likely.max())
+    return dict(zip(candidates, (weight / (weight.sum() + np.exp(none - likely.max()))).tolist(), strict=True))
+
+
+def chance_of_best(p: Floats) -> float:
+    """The chance that the most trusted answer is right, of arms that err independently and never alike.
+
+    >>> round(chance_of_best(np.array([0.7, 0.7, 0.7])), 3), round(chance_of_best(np.array([0.9, 0.2])), 3)
+    (0.847, 0.9)
+    """
+    total = 0.0
+    for pattern in range(2 ** len(p)):
+        right = np.array([bool(pattern >> place & 1) for place in range(len(p))])
+        chance = float(np.where(right, p, 1 - p).prod())
+        if right.sum() >= 2:
+            total += chance
+        elif right.sum() == 1:  # all differ: the arm trusted most is taken
+            total += chance * float(right[int(np.argmax(p))])
+    return total

@@ -1,0 +1,71 @@
+"""Supervised fine-tuning on demonstrations, with TRL's SFTTrainer: only what the router says is learned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+from xrouter_sim.envs.episode_text import TextEpisode
+from xrouter_sim.llm.bases import Base
+from xrouter_sim.llm.config import LLMConfig
+from xrouter_sim.llm.conversation import tools_of
+
+
+def tokenised(base: Base, env: TextEpisode, traces: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
+    """`input_ids` of each trace, and `assistant_masks`: 1 where the router speaks."""
+    template = base.tokenizer.chat_template
+    if not has_generation_markers(template):
+        template = get_training_chat_template(base.tokenizer)
+    rows = []
+    for trace in traces:
+        told = base.tokenizer.apply_chat_template(
+            trace["messages"],
+            tools=tools_of(env),
+            chat_template=template,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        # What stands after the last word (a line break in ChatML) is nobody's.
+        end = len(told["input_ids"]) - told["assistant_masks"][::-1].index(1)
+        rows.append({name: told[name][:end] for name in ("input_ids", "assistant_masks")})
+    return rows
+
+
+def warm_start(
+    base: Base, env: TextEpisode, traces: Sequence[dict[str, Any]], config: LLMConfig, out: Path, resume: bool
+) -> list[dict[str, Any]]:
+    """Train `base.model` in place; returns TRL's log."""
+    rows = tokenised(base, env, traces)
+    args = SFTConfig(
+        output_dir=str(out),
+        num_train_epochs=config.warm_epochs,
+        per_device_train_batch_size=config.warm_batch,
+        learning_rate=config.warm_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        max_length=None,
+        seed=config.seed,
+        use_cpu=config.device == "cpu",
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        logging_steps=10,
+        save_strategy="steps",
+        save_steps=100,
+        save_total_limit=1,
+        report_to=config.report_to,
+        disable_tqdm=None,
+        dataloader_pin_memory=config.device != "cpu",
+    )
+    trainer = SFTTrainer(base.model, args=args, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer)
+    trainer.train(resume_from_checkpoint=_checkpoint(out) if resume else None)
+    return list(trainer.state.log_history)
+
+
+def _checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

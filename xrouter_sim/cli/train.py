@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xrouter_sim.cli.options import costs_options, stated_costs
+from xrouter_sim.cli.train_llm import train_llm
 
 if TYPE_CHECKING:
     from xrouter_sim.training.rl import Trainer
 
 
-@click.command(short_help="Train a router on a store and compare it with the baselines.")
+class OrLLM(click.Command):
+    """`train llm` is a command of its own: it has other settings."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["llm"]:
+            return train_llm.make_context(f"{info_name} llm", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=OrLLM, short_help="Train a router on a store and compare it with the baselines.")
 @click.argument("router")
 @click.option(
     "--db",
@@ -62,7 +74,8 @@ def train(
 ) -> None:
     """Train ROUTER on a store's training queries and compare it with the baselines on its test queries.
 
-    ROUTER is rl (reinforcement learning in the simulator), or a router that is fitted at once: table, knn, cascade,
+    ROUTER is rl (reinforcement learning in the simulator), llm (a language model with tools; `xrouter-sim train llm
+    --help` has its settings), or a router that is fitted at once: table, knn, cascade,
     always:MODEL, …; a wrong name lists them all. All of them at once: `xrouter-sim bench routers`. rl:without-agreement
     is rl that does not look at which answers are equal; text, domain, options, code, response and bills can be left out
     too.

@@ -9,7 +9,7 @@ import polars as pl
 from xrouter_sim.engine.episodes import ARM, ATTEMPTS, EMPTY, OUTCOME, SAMPLE, TURN, Episodes, field_of
 from xrouter_sim.engine.profile import Prices, Profile
 from xrouter_sim.engine.rollout import play
-from xrouter_sim.engine.semantics import Outcome
+from xrouter_sim.engine.semantics import Final, Outcome
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.evaluation.decisions import SCHEMA
 from xrouter_sim.replay import Floats, Ints, Replay
@@ -71,6 +71,7 @@ def as_frame(episodes: Episodes, simulator: Simulator, router: str) -> pl.DataFr
     replay, seed = simulator.replay, simulator.seed
     latency_known = bool(np.isfinite(replay.latency_s[replay.sample_mask]).all())
     answered = episodes.final >= 0
+    direct = episodes.ending == int(Final.DIRECT)  # in the router's own words, where no arm stands for them
     arm = episodes.arm[np.arange(len(episodes)), np.maximum(episodes.final, 0)]
     models = np.array(replay.model_ids)
     return pl.DataFrame(
@@ -81,7 +82,7 @@ def as_frame(episodes: Episodes, simulator: Simulator, router: str) -> pl.DataFr
             "query_id": np.array(replay.query_ids)[episodes.query],
             "domain": replay.domains[episodes.query],
             "calls": _calls(episodes, simulator),
-            "final": np.where(answered, np.array(ENDINGS)[np.minimum(episodes.ending, 0)], "none"),
+            "final": np.where(answered | direct, np.array(ENDINGS)[np.minimum(episodes.ending, 0)], "none"),
             "answered_by": pl.Series(models[replay.model_of_arm[arm]]).set(pl.Series(~answered), None),
             "score": episodes.score,
             "cost_usd": _if_priced(replay, episodes.cost),

@@ -5,11 +5,12 @@ carry tools.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl.chat_template_utils import add_response_schema, supports_tool_calling
@@ -26,6 +27,10 @@ MODELS = Path("data/models")
 SMOLLM2 = "SmolLM2-135M-Instruct"
 VOCABULARY = 4096
 """Tokens of the `tiny` tokenizer."""
+
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""What the adapter adapts."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Base:
     """Trained whole, not by an adapter."""
 
 
+def face_of(name: str) -> type[TextEpisode]:
+    """The face that a base speaks."""
+    return BriefRoutingEnv if name in ("tiny", "smollm2") else ToolRoutingEnv
+
+
 def load_base(name: str, corpus: Iterable[str], seed: int, size: Size | None = None, cache: Path = MODELS) -> Base:
     """`tiny`, `smollm2`, a folder or a hub's name. `corpus`: texts that the tokenizer of `tiny` is trained on.
 
@@ -60,6 +70,28 @@ def load_base(name: str, corpus: Iterable[str], seed: int, size: Size | None = N
     if name == "smollm2":
         return _smollm2(cache)
     return _from_hub(name)
+
+
+def with_adapter(base: Base, rank: int, layers: int) -> Base:
+    """A fresh LoRA adapter on the last `layers` (0: all); a model made from scratch is trained whole."""
+    if base.from_scratch or isinstance(base.model, PeftModel):
+        return base
+    depth = int(base.model.config.num_hidden_layers)
+    last = list(range(depth - layers, depth)) if 0 < layers < depth else None
+    lora = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=LINEAR, layers_to_transform=last, task_type="CAUSAL_LM"
+    )
+    return replace(base, model=get_peft_model(base.model, lora))
+
+
+def continued(base: Base, adapter: Path) -> Base:
+    """A base with an adapter that was trained before. Raises LabError where there is none, or it is another base's."""
+    if not (adapter / "adapter_config.json").is_file():
+        raise LabError(f"no adapter in {adapter}: give the folder `router` of a run of `xrouter-sim train llm`")
+    trained_on = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    if trained_on != base.model.config._name_or_path:
+        raise LabError(f"{adapter} is an adapter of {trained_on}, not of {base.name}: give that one as --base")
+    return replace(base, model=PeftModel.from_pretrained(base.model, adapter, is_trainable=True))
 
 
 def _tiny(corpus: Iterable[str], size: Size) -> Base:

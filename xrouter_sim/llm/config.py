@@ -26,7 +26,7 @@ class LLMConfig:
     most_mistakes: int = 3
     """Refused actions that end an episode."""
 
-    traces: int = 8000
+    traces: int = 5000
     """Demonstrations for the warm start; 0 leaves it out."""
     shares: Shares = field(default_factory=Shares)
     knowledge: float = 0.1
@@ -37,7 +37,7 @@ class LLMConfig:
     warm_batch: int = 16
     warm_epochs: float = 1.0
 
-    steps: int = 100
+    steps: int = 60
     """GRPO steps; 0 leaves it out."""
     prompts: int = 4
     """Groups a step."""
@@ -63,7 +63,7 @@ class LLMConfig:
     """Of the adapter."""
     layers: int = 10
     """How many of the last layers the adapter is for; 0 is all."""
-    bf16: bool = False
+    bf16: bool = True
     gradient_checkpointing: bool = False
     device: str = "cpu"
     vllm: str = ""
@@ -103,7 +103,6 @@ LARGE = {
     "steps": 300,
     "rate": 1e-5,
     "prompts": 8,
-    "bf16": True,
     "layers": 0,
     "longest": 1500,
     "longest_question": 6000,

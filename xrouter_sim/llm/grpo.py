@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.envs.episode_text import TextEpisode
@@ -17,7 +18,7 @@ from xrouter_sim.envs.tools import answer_with_last_message
 from xrouter_sim.llm.bases import Base
 from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.curriculum import Curriculum
-from xrouter_sim.llm.warm_start import _checkpoint
+from xrouter_sim.llm.warm_start import last_checkpoint
 from xrouter_sim.replay import Ints
 
 
@@ -154,7 +155,7 @@ def grpo(
     """Train `base.model` in place on the training `queries` ([n] indices); returns TRL's log."""
     trainer = grpo_trainer(base, simulators, queries, texts, config, out, callbacks)
     torch.manual_seed(config.seed)  # making the trainer has drawn numbers of its own
-    trainer.train(resume_from_checkpoint=_checkpoint(out) if resume else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
     return list(trainer.state.log_history)
 
 
@@ -181,6 +182,7 @@ def grpo_trainer(
         config.easy_first,
         config.dynamic,
     )
+    rewards: list[Any] = [Settle(config, curriculum), Format(config)]
     rows = Dataset.from_dict({"place": list(range(n))})
     rows.set_transform(curriculum)
     return GRPOTrainer(
@@ -188,7 +190,7 @@ def grpo_trainer(
         args=grpo_args(config, out),
         train_dataset=rows,
         processing_class=base.tokenizer,
-        reward_funcs=[Settle(config, curriculum), Format(config)],
+        reward_funcs=rewards,
         environment_factory=environments(base, simulators, queries, texts, config),
         callbacks=list(callbacks),
     )

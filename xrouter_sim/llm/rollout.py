@@ -33,6 +33,7 @@ class Speaker:
     most_tokens: int
     temperature: float = 0.0
     batch: int = 32
+    bf16: bool = False
 
     @torch.inference_mode()
     def next_turns(self, prompts: Sequence[list[int]]) -> list[list[int]]:
@@ -44,13 +45,14 @@ class Speaker:
             padded = self.tokenizer.pad({"input_ids": [prompts[place] for place in places]}, return_tensors="pt")
             padded = {name: values.to(self.model.device) for name, values in padded.items()}
             sampling = {"do_sample": True, "temperature": self.temperature} if self.temperature else {}
-            tokens = self.model.generate(
-                **padded,
-                max_new_tokens=self.most_tokens,
-                **({"do_sample": False, "temperature": None, "top_p": None, "top_k": None} | sampling),
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.tokenizer.eos_token_id,
-            )
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+                tokens = self.model.generate(
+                    **padded,
+                    max_new_tokens=self.most_tokens,
+                    **({"do_sample": False, "temperature": None, "top_p": None, "top_k": None} | sampling),
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    eos_token_id=self.tokenizer.eos_token_id,
+                )
             width = padded["input_ids"].shape[1]
             for place, line in zip(places, tokens[:, width:].tolist(), strict=True):
                 said[place] = _up_to(line, self.tokenizer.eos_token_id)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from transformers.trainer_utils import get_last_checkpoint
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from xrouter_sim.envs.episode_text import TextEpisode
 from xrouter_sim.llm.bases import Base
@@ -48,6 +50,7 @@ def warm_start(
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         max_length=None,
+        train_sampling_strategy="group_by_length",
         seed=config.seed,
         use_cpu=config.device == "cpu",
         bf16=config.bf16,
@@ -61,11 +64,11 @@ def warm_start(
         dataloader_pin_memory=config.device != "cpu",
     )
     trainer = SFTTrainer(base.model, args=args, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer)
-    trainer.train(resume_from_checkpoint=_checkpoint(out) if resume else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
     return list(trainer.state.log_history)
 
 
-def _checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+def last_checkpoint(folder: Path) -> str | None:
+    """Where a training that was stopped goes on."""
+    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    return found

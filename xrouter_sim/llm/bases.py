@@ -19,6 +19,7 @@ from responses_db import LabError
 from xrouter_sim.envs.brief import BriefRoutingEnv
 from xrouter_sim.envs.episode_text import TextEpisode
 from xrouter_sim.envs.tools import ToolRoutingEnv
+from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.templates import BRIEF, BRIEF_RESPONSE, END, PAD, START
 
 MODELS = Path("data/models")
@@ -31,15 +32,6 @@ VOCABULARY = 4096
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """What the adapter adapts."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of a model made from scratch."""
-
-    layers: int = 6
-    width: int = 320
-    heads: int = 5
 
 
 @dataclass
@@ -59,17 +51,17 @@ def face_of(name: str) -> type[TextEpisode]:
     return BriefRoutingEnv if name in ("tiny", "smollm2") else ToolRoutingEnv
 
 
-def load_base(name: str, corpus: Iterable[str], seed: int, size: Size | None = None, cache: Path = MODELS) -> Base:
-    """`tiny`, `smollm2`, a folder or a hub's name. `corpus`: texts that the tokenizer of `tiny` is trained on.
+def load_base(config: LLMConfig, corpus: Iterable[str], cache: Path = MODELS) -> Base:
+    """What the config names. `corpus`: texts that the tokenizer of `tiny` is trained on.
 
     Raises LabError when the model is not there or cannot call tools.
     """
-    torch.manual_seed(seed)
-    if name == "tiny":
-        return _tiny(corpus, size or Size())
-    if name == "smollm2":
+    torch.manual_seed(config.seed)
+    if config.base == "tiny":
+        return _tiny(corpus, config.tiny_layers, config.tiny_width)
+    if config.base == "smollm2":
         return _smollm2(cache)
-    return _from_hub(name)
+    return _from_hub(config.base)
 
 
 def with_adapter(base: Base, rank: int, layers: int) -> Base:
@@ -94,14 +86,14 @@ def continued(base: Base, adapter: Path) -> Base:
     return replace(base, model=PeftModel.from_pretrained(base.model, adapter, is_trainable=True))
 
 
-def _tiny(corpus: Iterable[str], size: Size) -> Base:
+def _tiny(corpus: Iterable[str], layers: int, width: int) -> Base:
     tokenizer = speaks_brief(tiny_tokenizer(corpus))
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=size.width,
-        intermediate_size=4 * size.width,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(width // 64, 1),
         num_key_value_heads=1,
         max_position_embeddings=4096,
         tie_word_embeddings=True,

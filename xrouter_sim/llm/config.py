@@ -15,6 +15,9 @@ class LLMConfig:
     base: str = "tiny"
     """tiny, smollm2, or a folder or hub name of a causal LM that can call tools."""
     seed: int = 0
+    tiny_layers: int = 6
+    tiny_width: int = 320
+    """Size of `tiny`: 64 numbers a head."""
     penalties: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
     """λ that episodes are drawn at."""
     worlds: tuple[str, ...] = ("calm", "prices")

@@ -167,7 +167,7 @@ def run(task: LLMTask) -> dict[str, Any]:
     traces = lab.traces() if config.traces else []
     _write_jsonl(out / "traces.jsonl", traces)
     seconds["traces"] = time.perf_counter() - clock
-    base = load_base(config.base, (_text(trace) for trace in traces), config.seed)
+    base = load_base(config, (_text(trace) for trace in traces))
     base = continued(base, task.adapter) if task.adapter else with_adapter(base, config.rank, config.layers)
     base.model.to(config.device)
     stages = Stages(task, lab, base, seconds)
@@ -197,7 +197,7 @@ def rehearse(task: LLMTask) -> dict[str, Any]:
     few = replace(task.config, traces=min(task.config.traces, 2 * len(lab.worlds)), steps=max(task.config.steps, 1))
     lab.config = few
     traces = lab.traces()
-    base = load_base(few.base, (_text(trace) for trace in traces), few.seed)
+    base = load_base(few, (_text(trace) for trace in traces))
     base = continued(base, task.adapter) if task.adapter else with_adapter(base, few.rank, few.layers)
     base.model.to(few.device)
     rows = tokenised(base, lab.env(lab.calm), traces) if traces else []

@@ -1,0 +1,88 @@
+"""Demonstrations: each behaviour is shown, and each is best within itself."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from responses_db import LabError
+from tests.xrouter_sim.llm.worlds import REPLAY, TRAIN, UNIT, brief, row
+from xrouter_sim.engine.semantics import Final
+from xrouter_sim.llm import teacher as module
+from xrouter_sim.llm.teacher import Chances, Shares, Teacher
+from xrouter_sim.llm.traces import demonstrate
+from xrouter_sim.reward import reward
+
+KNOWING = Chances.of(REPLAY, TRAIN, 1.0)
+
+
+def shown(behaviour: str, query: int = 0, penalty: float = 0.5, chances: Chances = KNOWING, noise: float = 0.0):
+    env = brief(longest=100)
+    teacher = Teacher(chances, noise, 0, {query: "Answer: 0"})
+    [trace] = demonstrate(
+        teacher,
+        [env],
+        [row(query, penalty=penalty)],
+        Shares(
+            **{"single": 0.0}
+            | {behaviour: 1.0}
+            | {other: 0.0 for other in ("single", "escalate", "parallel", "direct") if other != behaviour}
+        ),
+    )
+    return env, trace
+
+
+def test_examples():
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 4.0])
+def test_single_calls_the_arm_with_the_best_expected_reward(penalty):
+    for query in TRAIN[:10]:
+        env, _ = shown("single", int(query), penalty)
+        worth = reward(KNOWING.right[query], KNOWING.usd[query], penalty, UNIT)
+        [(called, final)] = env.steps[:1]
+        assert final == Final.ADOPT
+        assert worth[called[0]] == pytest.approx(worth.max())
+
+
+def test_parallel_calls_several_at_once_and_selects_one():
+    env, trace = shown("parallel")
+    assert len(env.steps[0][0]) >= 2
+    assert trace["messages"][-1]["tool_calls"][0]["function"]["name"] in ("take", "use", "call")
+    assert trace["behaviour"] == "parallel"
+
+
+def test_escalate_goes_on_after_an_answer_that_cannot_be_trusted():
+    usd = np.tile([0.00001, 0.001, 0.001], (len(KNOWING.usd), 1))  # at λ = 0.5: 0.0025, 0.25 and 0.25 of the reward
+    sure = np.tile([0.95, 0.95, 0.95], (len(usd), 1))
+    env, _ = shown("escalate", chances=Chances(sure, usd))
+    assert env.steps == [((0,), Final.CONTINUE), ((), 0)]
+    unsure = np.tile([0.5, 0.9, 0.9], (len(usd), 1))
+    env, _ = shown("escalate", chances=Chances(unsure, usd))
+    assert [len(calls) for calls, _ in env.steps] == [1, 1, 0]
+    assert env.steps[0][0] == (0,)
+
+
+def test_direct_says_the_reference_and_no_tool():
+    env, trace = shown("direct")
+    assert trace["messages"][-1] == {"role": "assistant", "content": "Answer: 0"}
+    assert env.steps == [((), Final.DIRECT)]
+
+
+def test_noise_asks_others_and_the_same_seed_asks_the_same():
+    steps = [[shown("single", int(query), noise=1.0)[0].steps for query in TRAIN[:8]] for _ in range(2)]
+    assert steps[0] == steps[1]
+    assert steps[0] != [shown("single", int(query))[0].steps for query in TRAIN[:8]]
+
+
+def test_knowledge_mixes_a_querys_own_answers_with_its_domains_rates():
+    blurred = Chances.of(REPLAY, TRAIN, 0.0).right[TRAIN]
+    for domain in np.unique(REPLAY.domains[TRAIN]):
+        assert np.ptp(blurred[REPLAY.domains[TRAIN] == domain], axis=0).max() == 0
+    assert np.allclose(KNOWING.right[TRAIN], np.clip(REPLAY.mean_score[TRAIN], 0.01, 0.99))
+
+
+def test_shares_must_leave_something_to_show():
+    with pytest.raises(LabError, match="not all 0"):
+        Shares(0.0, 0.0, 0.0, 0.0)

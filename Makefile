@@ -5,6 +5,8 @@ PYTHON ?= python3
 DB ?= data/responses.duckdb
 RUN ?= runs/demo
 REPORT ?= report.html
+BASE ?= smollm2
+LLM_RUN ?= runs/llm
 HARVEST ?= experiments/harvest/demo.toml
 TRAIN ?= # more options of `xrouter-sim train`, such as --resume after a Ctrl-C
 
@@ -12,16 +14,18 @@ TRAIN ?= # more options of `xrouter-sim train`, such as --resume after a Ctrl-C
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+export TRL_EXPERIMENTAL_SILENCE ?= 1
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 READY := .venv/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup harvest harvest-local train-sim report test fuzz lint clean
+.PHONY: help setup harvest harvest-local train-sim train-llm smollm2 report test fuzz lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything pinned in constraints.txt (the other targets do it by themselves)
 
@@ -56,6 +60,11 @@ $(LOCAL_MODEL): experiments/harvest/local-model.txt | $(READY)
 train-sim: harvest ## train the RL router in the simulator, compare it with the baselines, write report.html
 	$(BIN)/xrouter-sim train rl --db $(DB) --out $(RUN) $(TRAIN)
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)
+
+train-llm: harvest $(if $(filter smollm2,$(BASE)),$(LOCAL_MODEL)) ## train a small language model to route, on the CPU: 90 minutes (BASE=tiny: 20)
+	$(BIN)/xrouter-sim train llm --base $(BASE) --db $(DB) --out $(LLM_RUN) $(TRAIN)
+
+smollm2: $(LOCAL_MODEL) ## fetch SmolLM2-135M-Instruct, a base for train-llm (90 MB, once)
 
 report: $(READY) ## write report.html from the last run
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)

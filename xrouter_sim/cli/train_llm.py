@@ -114,6 +114,11 @@ def train_llm(
     if as_json or dry_run:
         click.echo(json.dumps(metrics, ensure_ascii=False, indent=None if as_json else 2))
         return
+    if "reward" not in metrics:  # one of several processes
+        click.echo(
+            f"trained; to see what it earns: xrouter-sim train llm --base {base} --adapter {metrics['router']} …"
+        )
+        return
     click.echo(told(metrics))
     click.echo(f"\nwritten to {out}; next: xrouter-sim evaluate {out}, or report {out} --out report.html")
 

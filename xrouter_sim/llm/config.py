@@ -94,8 +94,9 @@ SMOLLM2 = {
     "warm_rate": 5e-4,
     "warm_batch": 8,
     "steps": 40,
+    "prompts": 2,
     "rate": 2e-4,
-    "bf16": True,
+    "most_tokens": 32,
     "test_queries": 120,
 }
 """What differs for SmolLM2-135M on two cores: thirteen times slower than `tiny`."""

@@ -18,7 +18,7 @@ from xrouter_sim.envs.tools import answer_with_last_message
 from xrouter_sim.llm.bases import Base
 from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.curriculum import Curriculum
-from xrouter_sim.llm.warm_start import last_checkpoint
+from xrouter_sim.llm.warm_start import ROUTER, last_checkpoint
 from xrouter_sim.replay import Ints
 
 
@@ -156,6 +156,7 @@ def grpo(
     trainer = grpo_trainer(base, simulators, queries, texts, config, out, callbacks)
     torch.manual_seed(config.seed)  # making the trainer has drawn numbers of its own
     trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
+    trainer.save_model(str(out / ROUTER))
     return list(trainer.state.log_history)
 
 

@@ -1,6 +1,7 @@
 """From a store to an LLM router: demonstrations, warm start, GRPO, and what each stage earns on held-out queries."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from accelerate import PartialState
 
 from responses_db import LabError
 from responses_db.store import versions
@@ -32,7 +34,7 @@ from xrouter_sim.llm.grpo import grpo, grpo_trainer
 from xrouter_sim.llm.rollout import Played, Rollout, Speaker, roll_out
 from xrouter_sim.llm.teacher import Chances, Teacher
 from xrouter_sim.llm.traces import demonstrate
-from xrouter_sim.llm.warm_start import tokenised, warm_start
+from xrouter_sim.llm.warm_start import ROUTER, tokenised, warm_start
 from xrouter_sim.pipeline import Ground, write_parquet
 from xrouter_sim.replay import Ints
 from xrouter_sim.routers.base import Router
@@ -169,7 +171,6 @@ def run(task: LLMTask) -> dict[str, Any]:
     seconds["traces"] = time.perf_counter() - clock
     base = load_base(config, (_text(trace) for trace in traces))
     base = continued(base, task.adapter) if task.adapter else with_adapter(base, config.rank, config.layers)
-    base.model.to(config.device)
     stages = Stages(task, lab, base, seconds)
     stages.played("base")
     if traces:
@@ -181,6 +182,8 @@ def run(task: LLMTask) -> dict[str, Any]:
             "final",
             lambda folder: grpo(base, lab.worlds, lab.ground.train, lab.texts, config, folder, task.resume),
         )
+    if not stages.alone:
+        return {"router": str(out / ROUTER), "seconds": seconds}
     task.say(f"playing {len(lab.test)} test queries at {len(config.settings)} λ")
     final = lab.play(base, lab.test, config.settings)
     decisions = pl.concat([lab.decisions(final.played), *_others(task, lab)])
@@ -199,7 +202,6 @@ def rehearse(task: LLMTask) -> dict[str, Any]:
     traces = lab.traces()
     base = load_base(few, (_text(trace) for trace in traces))
     base = continued(base, task.adapter) if task.adapter else with_adapter(base, few.rank, few.layers)
-    base.model.to(few.device)
     rows = tokenised(base, lab.env(lab.calm), traces) if traces else []
     trainer: Any = grpo_trainer(base, lab.worlds, lab.ground.train, lab.texts, few, task.out / "rehearsal")
     batch = next(iter(trainer.get_train_dataloader()))
@@ -225,20 +227,24 @@ class Stages:
         self.task, self.lab, self.base, self.seconds = task, lab, base, seconds
         self.rewards: dict[str, Any] = {}
         self.rollouts: dict[str, Rollout] = {}
-        self.logs: dict[str, list[dict[str, Any]]] = {}
+        state = PartialState()
+        self.alone, self.first = state.num_processes == 1, state.is_main_process
 
     def trained(self, name: str, train: Callable[[Path], list[dict[str, Any]]]) -> None:
         task, clock = self.task, time.perf_counter()
         task.say(f"training: {name.replace('_', ' ')}")
-        self.logs[name] = train(task.out / name)
+        log = train(task.out / name)
         self.seconds[name] = time.perf_counter() - clock
-        write_parquet(pl.DataFrame(self.logs[name], infer_schema_length=None), task.out / f"{name}.parquet")
-        for folder in (task.out / name / "router", task.out / "router"):
-            self.base.model.save_pretrained(folder)
-            self.base.tokenizer.save_pretrained(folder)
+        if self.first:
+            write_parquet(pl.DataFrame(log, infer_schema_length=None), task.out / f"{name}.parquet")
+            shutil.copytree(task.out / name / ROUTER, task.out / ROUTER, dirs_exist_ok=True)
         self.played(name)
 
     def played(self, name: str) -> None:
+        """Among several processes nobody has the whole model: then nothing is played."""
+        if not self.alone:
+            return
+        self.base.model.to(self.task.config.device)
         clock = time.perf_counter()
         rollout = self.lab.play(self.base, self.lab.test, (1.0,))
         self.rollouts[name] = rollout

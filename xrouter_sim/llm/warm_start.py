@@ -15,6 +15,9 @@ from xrouter_sim.llm.bases import Base
 from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.conversation import tools_of
 
+ROUTER = "router"
+"""Folder of a trained router: weights or adapter, and the tokenizer with its chat template."""
+
 
 def tokenised(base: Base, env: TextEpisode, traces: Sequence[dict[str, Any]]) -> list[dict[str, list[int]]]:
     """`input_ids` of each trace, and `assistant_masks`: 1 where the router speaks."""
@@ -65,6 +68,7 @@ def warm_start(
     )
     trainer = SFTTrainer(base.model, args=args, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer)
     trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
+    trainer.save_model(str(out / ROUTER))
     return list(trainer.state.log_history)
 
 

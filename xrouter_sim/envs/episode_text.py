@@ -54,12 +54,15 @@ class TextEpisode:
         longest_question: int | None = None,
         told_at_end: str | None = None,
         most_mistakes: int = MISTAKES,
+        switch: bool = True,
+        parallel: bool = True,
     ) -> None:
         """`queries` [n] indices and `penalties` are what is drawn from for an episode that `reset` is told nothing of.
 
         `texts` are those of the replay's store; hand one `StoreTexts` to all environments, for it reads every text.
         `longest` and `longest_question` in characters; the middle of what is longer is left out. `told_at_end` is what
         a tool returns once the episode is over, in place of how it ended; `most_mistakes` end it without an answer.
+        Without `switch` models are called in one turn at most, without `parallel` one model a turn: for ablations.
         Raises LabError for a simulator on torch, or one with an arm for direct answers: this policy gives its own.
         """
         if not isinstance(simulator.xp, NumpyArrays):
@@ -78,7 +81,7 @@ class TextEpisode:
         self._places = {query_id: place for place, query_id in enumerate(simulator.replay.query_ids)}
         self._narrator = Narrator(simulator, self.texts, queries, longest, self.wording)
         self._longest_question, self._told_at_end = longest_question, told_at_end
-        self._most_mistakes = most_mistakes
+        self._most_mistakes, self._switch, self._parallel = most_mistakes, switch, parallel
         self._next_key = 0
         self.reset()  # so that there is an episode in any case
         self._next_key = 0
@@ -143,9 +146,16 @@ class TextEpisode:
             return self._told_at_end or OVER
         try:
             calls, final = read()
+            self._check(calls)
         except MistakeError as mistake:
             return self._refuse(str(mistake))
         return self._turn(calls, final)
+
+    def _check(self, calls: list[int]) -> None:
+        if len(calls) > 1 and not self._parallel:
+            raise MistakeError("Call one model at a time.")
+        if calls and not self._switch and any(called for called, _ in self.steps):
+            raise MistakeError("You have called already: end the episode.")
 
     def _refuse(self, why: str) -> str:
         """Count a mistake. No turn is lost, but too many mistakes end the episode."""

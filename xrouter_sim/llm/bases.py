@@ -42,13 +42,13 @@ class Base:
     model: Any
     tokenizer: Any
     face: type[TextEpisode]
-    from_scratch: bool = False
-    """Trained whole, not by an adapter."""
 
 
 def face_of(name: str) -> type[TextEpisode]:
-    """The face that a base speaks."""
-    return BriefRoutingEnv if name in ("tiny", "smollm2") else ToolRoutingEnv
+    """The face that a base speaks. A router that was saved speaks what it spoke."""
+    saved = Path(name) / "chat_template.jinja"
+    brief = name in ("tiny", "smollm2") or (saved.is_file() and saved.read_text("utf-8").strip() == BRIEF.strip())
+    return BriefRoutingEnv if brief else ToolRoutingEnv
 
 
 def load_base(config: LLMConfig, corpus: Iterable[str], cache: Path = MODELS) -> Base:
@@ -65,8 +65,8 @@ def load_base(config: LLMConfig, corpus: Iterable[str], cache: Path = MODELS) ->
 
 
 def with_adapter(base: Base, rank: int, layers: int) -> Base:
-    """A fresh LoRA adapter on the last `layers` (0: all); a model made from scratch is trained whole."""
-    if base.from_scratch or isinstance(base.model, PeftModel):
+    """A fresh LoRA adapter on the last `layers` (0: all), where there is none yet."""
+    if isinstance(base.model, PeftModel):
         return base
     depth = int(base.model.config.num_hidden_layers)
     last = list(range(depth - layers, depth)) if 0 < layers < depth else None
@@ -102,7 +102,7 @@ def _tiny(corpus: Iterable[str], layers: int, width: int) -> Base:
         bos_token_id=None,
     )
     model: Any = Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
-    return Base("tiny", model, tokenizer, BriefRoutingEnv, from_scratch=True)
+    return Base("tiny", model, tokenizer, BriefRoutingEnv)
 
 
 def tiny_tokenizer(corpus: Iterable[str], vocabulary: int = VOCABULARY) -> Any:
@@ -168,7 +168,10 @@ def _from_hub(name: str) -> Base:
             f"no base model {name!r} here, or no network to fetch it ({reason}): give a folder with a saved model, "
             "smollm2, or tiny"
         ) from error
-    return Base(name, model, with_tools(tokenizer, name), ToolRoutingEnv)
+    face = face_of(name)
+    if face is BriefRoutingEnv:
+        return Base(name, model, speaks_brief(tokenizer), face)
+    return Base(name, model, with_tools(tokenizer, name), face)
 
 
 def with_tools(tokenizer: Any, name: str) -> Any:

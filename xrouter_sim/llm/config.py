@@ -22,6 +22,12 @@ class LLMConfig:
     """λ that episodes are drawn at."""
     worlds: tuple[str, ...] = ("calm", "prices")
     """Profiles from easy to hard: the curriculum goes through them."""
+    test_world: str = "calm"
+    """The profile that figures are measured in."""
+    switch: bool = True
+    """Whether models may be called in more than one turn."""
+    parallel: bool = True
+    """Whether several models may be called in one turn."""
     longest: int = 60
     """Characters of a response that the router reads."""
     longest_question: int = 240
@@ -46,7 +52,9 @@ class LLMConfig:
     """Groups a step."""
     group: int = 8
     """Episodes a group, all in one world."""
-    rate: float = 1e-4
+    rate: float = 3e-5
+    scale: str = "batch"
+    """What advantages are divided by (TRL's `scale_rewards`): the spread of the group, of the batch, or none."""
     temperature: float = 1.0
     most_tokens: int = 16
     """Tokens of one turn."""
@@ -62,6 +70,8 @@ class LLMConfig:
     easy_first: bool = True
     """Whether the first third of the steps leaves out the hardest third of the queries."""
 
+    lora: bool = True
+    """Train an adapter; else all weights, as always for `tiny`."""
     rank: int = 16
     """Of the adapter."""
     layers: int = 10
@@ -76,10 +86,16 @@ class LLMConfig:
     output_usd: float = 0.08
     """USD per million of the router's own tokens; the default is nominal, what hosts ask for an 8B model."""
 
-    test_queries: int = 200
+    test_queries: int = 0
     """Held-out queries that figures are measured on; 0 is all of them."""
     settings: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
     """λ that the final router is evaluated at."""
+
+    @property
+    def telling(self) -> dict[str, Any]:
+        """What environments are made with."""
+        names = ("penalties", "longest", "longest_question", "most_mistakes", "switch", "parallel")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def card(self) -> PriceCard:

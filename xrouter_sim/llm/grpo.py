@@ -37,12 +37,9 @@ def environments(
             base.face,
             simulator,
             queries,
-            penalties=config.penalties,
             texts=texts,
-            longest=config.longest,
-            longest_question=config.longest_question,
             told_at_end=too_long,
-            most_mistakes=config.most_mistakes,
+            **config.telling,
         )
         for world, simulator in enumerate(simulators)
     }
@@ -119,6 +116,7 @@ def grpo_args(config: LLMConfig, out: Path) -> GRPOConfig:
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=3,
         temperature=config.temperature,
+        scale_rewards=config.scale,
         max_completion_length=config.most_episode_tokens,
         generation_kwargs={"max_new_tokens": config.most_tokens},
         epsilon_high=0.28,

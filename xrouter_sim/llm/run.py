@@ -72,7 +72,8 @@ class Lab:
             raise LabError("the LLM router reads prices: state costs with --nominal-cost, or use a store that has them")
         self.replay, self.face = self.ground.replay, face_of(config.base)
         self.worlds = [self._simulator(bench.world_of(self.replay, name)) for name in config.worlds]
-        self.calm = self._simulator(Profile())
+        self.world = bench.world_of(self.replay, config.test_world)
+        self.test_world = self._simulator(self.world)
         self.texts = StoreTexts(self.replay)
         order = np.argsort(uniform(config.seed, Purpose.SPLIT, self.ground.test), kind="stable")
         count = config.test_queries or len(order)
@@ -82,16 +83,7 @@ class Lab:
         return Simulator(self.replay, world, self.config.seed, self.ground.unit)
 
     def env(self, simulator: Simulator) -> TextEpisode:
-        config = self.config
-        return self.face(
-            simulator,
-            self.ground.train,
-            penalties=config.penalties,
-            texts=self.texts,
-            longest=config.longest,
-            longest_question=config.longest_question,
-            most_mistakes=config.most_mistakes,
-        )
+        return self.face(simulator, self.ground.train, texts=self.texts, **self.config.telling)
 
     def traces(self) -> list[dict[str, Any]]:
         """Demonstrations on training queries, evenly in all worlds."""
@@ -122,7 +114,7 @@ class Lab:
         return str(reference) if reference is not None else None
 
     def play(self, base: Base, queries: Ints, settings: Sequence[float], temperature: float = 0.0) -> Rollout:
-        """Episodes of the queries at each λ in the calm world, as `bench.decide` plays routers."""
+        """Episodes of the queries at each λ in the test world, as `bench.decide` plays routers."""
         config = self.config
         base.model.eval()
         rows = [
@@ -137,10 +129,10 @@ class Lab:
         ]
         speaker = Speaker(base.model, base.tokenizer, config.most_tokens, temperature, bf16=config.bf16)
         torch.manual_seed(config.seed)
-        return roll_out(speaker, [self.env(self.calm) for _ in rows], rows, config.card)
+        return roll_out(speaker, [self.env(self.test_world) for _ in rows], rows, config.card)
 
     def decisions(self, played: Sequence[Played]) -> pl.DataFrame:
-        return bench.as_frame(joined(played), self.calm, NAME)
+        return bench.as_frame(joined(played), self.test_world, NAME)
 
 
 def joined(played: Sequence[Played]) -> Episodes:
@@ -169,13 +161,12 @@ def run(task: LLMTask) -> dict[str, Any]:
     traces = lab.traces() if config.traces else []
     _write_jsonl(out / "traces.jsonl", traces)
     seconds["traces"] = time.perf_counter() - clock
-    base = load_base(config, (_text(trace) for trace in traces))
-    base = continued(base, task.adapter) if task.adapter else with_adapter(base, config.rank, config.layers)
+    base = _ready(task, config, traces)
     stages = Stages(task, lab, base, seconds)
     stages.played("base")
     if traces:
         stages.trained(
-            "warm_start", lambda folder: warm_start(base, lab.env(lab.calm), traces, config, folder, task.resume)
+            "warm_start", lambda folder: warm_start(base, lab.env(lab.test_world), traces, config, folder, task.resume)
         )
     if config.steps:
         stages.trained(
@@ -194,15 +185,21 @@ def run(task: LLMTask) -> dict[str, Any]:
     return metrics
 
 
+def _ready(task: LLMTask, config: LLMConfig, traces: Sequence[dict[str, Any]]) -> Base:
+    base = load_base(config, (_text(trace) for trace in traces))
+    if task.adapter is not None:
+        return continued(base, task.adapter)
+    return with_adapter(base, config.rank, config.layers) if config.lora and config.base != "tiny" else base
+
+
 def rehearse(task: LLMTask) -> dict[str, Any]:
     """Build everything up to the first batch, generate nothing and write no run: does this configuration stand?"""
     lab = Lab(task)
     few = replace(task.config, traces=min(task.config.traces, 2 * len(lab.worlds)), steps=max(task.config.steps, 1))
     lab.config = few
     traces = lab.traces()
-    base = load_base(few, (_text(trace) for trace in traces))
-    base = continued(base, task.adapter) if task.adapter else with_adapter(base, few.rank, few.layers)
-    rows = tokenised(base, lab.env(lab.calm), traces) if traces else []
+    base = _ready(task, few, traces)
+    rows = tokenised(base, lab.env(lab.test_world), traces) if traces else []
     trainer: Any = grpo_trainer(base, lab.worlds, lab.ground.train, lab.texts, few, task.out / "rehearsal")
     batch = next(iter(trainer.get_train_dataloader()))
     weights = list(base.model.parameters())
@@ -305,7 +302,7 @@ def _others(task: LLMTask, lab: Lab) -> list[pl.DataFrame]:
         router.fit(ground.replay, ground.train, ground.unit, config.seed)
     if task.beside is not None:
         routers.append(fitted("rl", ground.replay, ground.train, ground.unit, config.seed, task.beside))
-    return [bench.decide(routers, ground.replay, lab.test, Profile(), config.settings, config.seed, ground.unit, 4096)]
+    return [bench.decide(routers, ground.replay, lab.test, lab.world, config.settings, config.seed, ground.unit, 4096)]
 
 
 def _manifest(
@@ -327,7 +324,7 @@ def _manifest(
         },
         "cost_unit_usd": ground.unit,
         "settings": list(task.config.settings),
-        "profile": Profile().as_dict(),
+        "profile": lab.world.as_dict(),
         "robustness_profiles": {},
         "versions": versions(),
         "started_at": started.isoformat(timespec="seconds"),

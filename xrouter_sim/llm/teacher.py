@@ -50,10 +50,12 @@ class Shares:
 
 @dataclass(frozen=True)
 class Chances:
-    """What the teacher knows of training queries: chance of being right [Q, A] and mean cost in USD [Q, A]."""
+    """What the teacher knows of training queries, each [Q, A]: the chance of being right, the mean cost in USD, and the
+    chance of being right once there is an answer to read (who gives up shows it)."""
 
     right: Floats
     usd: Floats
+    right_if_read: Floats
 
     @classmethod
     def of(cls, replay: Replay, queries: Ints, knowledge: float) -> "Chances":
@@ -62,11 +64,15 @@ class Chances:
         In between they are mixed: imitating somebody who knows what one cannot see teaches guessing.
         """
         right, usd = replay.mean_score.copy(), replay.mean_cost.copy()
+        read = np.ones_like(right)
         for domain in np.unique(replay.domains[queries]):
             rows = queries[replay.domains[queries] == domain]
             right[rows] = knowledge * right[rows] + (1 - knowledge) * right[rows].mean(axis=0)
             usd[rows] = usd[rows].mean(axis=0)
-        return cls(np.clip(right, 0.01, 0.99), usd)
+            known = replay.sample_mask[rows]
+            read[rows] = ((replay.answer[rows] >= 0) & known).sum(axis=(0, 2)) / np.maximum(known.sum(axis=(0, 2)), 1)
+        right = np.clip(right, 0.01, 0.99)
+        return cls(right, usd, np.clip(right / np.maximum(read, 0.01), 0.01, 0.99))
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class _State:
         episodes, simulator = env.episodes, env.simulator
         seen, arms = simulator.observe(episodes), simulator.replay.model_of_arm
         self.query = int(episodes.query[0])
-        self.p = chances.right[self.query]
+        self.p, self.p_if_read = chances.right[self.query], chances.right_if_read[self.query]
         scale = float(episodes.penalty[0]) / simulator.cost_unit
         self.spending = chances.usd[self.query] * seen.price[0][arms] * scale
         self.left = max(0.0, 1.0 - float(episodes.cost[0]) * scale)
@@ -170,7 +176,7 @@ class _State:
         if not usable:
             return None, 0.0
         answers = [int(self.answer[slot]) for slot in usable]
-        trust = trusted(answers, self.p[[int(self.arm[slot]) for slot in usable]])
+        trust = trusted(answers, self.p_if_read[[int(self.arm[slot]) for slot in usable]])
         best = int(np.argmax([trust[answer] for answer in answers]))
         return usable[best], trust[answers[best]] * self.left
 

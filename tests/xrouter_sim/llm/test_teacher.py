@@ -56,12 +56,19 @@ def test_parallel_calls_several_at_once_and_selects_one():
 def test_escalate_goes_on_after_an_answer_that_cannot_be_trusted():
     usd = np.tile([0.00001, 0.001, 0.001], (len(KNOWING.usd), 1))  # at λ = 0.5: 0.0025, 0.25 and 0.25 of the reward
     sure = np.tile([0.95, 0.95, 0.95], (len(usd), 1))
-    env, _ = shown("escalate", chances=Chances(sure, usd))
+    env, _ = shown("escalate", chances=Chances(sure, usd, sure))
     assert env.steps == [((0,), Final.CONTINUE), ((), 0)]
     unsure = np.tile([0.5, 0.9, 0.9], (len(usd), 1))
-    env, _ = shown("escalate", chances=Chances(unsure, usd))
+    env, _ = shown("escalate", chances=Chances(unsure, usd, unsure))
     assert [len(calls) for calls, _ in env.steps] == [1, 1, 0]
     assert env.steps[0][0] == (0,)
+
+
+def test_an_answer_that_can_be_read_is_trusted_more_where_failures_show():
+    usd = np.tile([0.00001, 0.001, 0.001], (len(KNOWING.usd), 1))
+    right, if_read = np.tile([0.5, 0.9, 0.9], (len(usd), 1)), np.tile([0.95, 0.95, 0.95], (len(usd), 1))
+    env, _ = shown("escalate", chances=Chances(right, usd, if_read))
+    assert env.steps == [((0,), Final.CONTINUE), ((), 0)]
 
 
 def test_direct_says_the_reference_and_no_tool():

@@ -41,6 +41,7 @@ SMALL = LLMConfig(
     prompts=1,
     group=4,
     most_tokens=8,
+    scale="group",
     test_queries=6,
     settings=(0.5, 1.0),
     bf16=False,
@@ -255,7 +256,7 @@ def test_a_template_without_tools_is_refused():
 
 
 def test_a_missing_adapter_and_one_of_another_base_are_refused(tmp_path: Path):
-    base = replace(small_base(), from_scratch=False)
+    base = small_base()
     with pytest.raises(LabError, match="no adapter in"):
         continued(base, tmp_path / "nothing")
     with_adapter(base, 4, 1).model.save_pretrained(tmp_path / "adapter")

@@ -60,7 +60,7 @@ def load_base(config: LLMConfig, corpus: Iterable[str], cache: Path = MODELS) ->
     if config.base == "tiny":
         return _tiny(corpus, config.tiny_layers, config.tiny_width)
     if config.base == "smollm2":
-        return _smollm2(cache)
+        return _smollm2(cache, torch.bfloat16 if config.bf16 and config.lora else torch.float32)
     return _from_hub(config.base)
 
 
@@ -124,15 +124,16 @@ def tiny_tokenizer(corpus: Iterable[str], vocabulary: int = VOCABULARY) -> Any:
     return fast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
 
 
-def _smollm2(cache: Path) -> Base:
-    """From the GGUF once; then from the checkpoint beside it."""
+def _smollm2(cache: Path, dtype: torch.dtype) -> Base:
+    """From the GGUF once; then from the checkpoint beside it. Under an adapter that is trained in float32 the frozen
+    weights may be bfloat16."""
     folder = cache / SMOLLM2
     if not (folder / "config.json").is_file():
         found = sorted(cache.glob(f"{SMOLLM2}*.gguf"))
         if not found:
             raise LabError(f"no {SMOLLM2} in {cache}: fetch it with `make smollm2` (90 MB, once)")
         _converted(found[0], folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     tokenizer = speaks_brief(AutoTokenizer.from_pretrained(folder))
     return Base("smollm2", model, tokenizer, BriefRoutingEnv)
 

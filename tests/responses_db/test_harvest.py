@@ -90,11 +90,11 @@ def test_answers_depend_on_the_seed_and_not_on_order_or_on_how_many_are_asked(tm
 
 
 def test_progress_shows_rate_spend_and_what_is_left(tmp_path: Path) -> None:
-    config, db = simulated_config(tmp_path, queries=30), tmp_path / "store.duckdb"
+    config, db = simulated_config(tmp_path, queries=120), tmp_path / "store.duckdb"
     facts(config, "--db", db, "--limit", 10)
     # One call at a time: a quick machine would be done before there is anything to show.
     bar = CliRunner().invoke(main, ["harvest", str(config), "--db", str(db), "--concurrency", "1"]).stderr
-    assert re.search(r"\d+/240 \[\d\d:\d\d<.*answers/s, \$\d+\.\d\d\]", bar), bar
+    assert re.search(r"\d+/960 \[\d\d:\d\d<.*answers/s, \$\d+\.\d\d\]", bar), bar
 
 
 def test_more_samples_of_the_same_config_are_only_added(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_progress_shows_rate_spend_and_what_is_left(tmp_path: Path) -> None:
     facts(config, "--db", db, "--limit", 10)
     # One call at a time: a quick machine would be done before there is anything to show.
     bar = CliRunner().invoke(main, ["harvest", str(config), "--db", str(db), "--concurrency", "1"]).stderr
-    assert re.search(r"\d+/960 \[\d\d:\d\d<.*answers/s, \$\d+\.\d\d\]", bar), bar
+    assert re.search(r"\d+/1320 \[\d\d:\d\d<.*answers/s, \$\d+\.\d\d\]", bar), bar
 
 
 def test_more_samples_of_the_same_config_are_only_added(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from xrouter_sim.llm.rollout import PriceCard, Speaker, roll_out
 from xrouter_sim.llm.run import NAME, LLMTask, run
 from xrouter_sim.llm.teacher import Chances, Shares, Teacher
 from xrouter_sim.llm.traces import demonstrate
-from xrouter_sim.llm.warm_start import tokenised
+from xrouter_sim.llm.warm_start import OnCPU, tokenised
 from xrouter_sim.reward import reward
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using .environment_factory.")
@@ -73,6 +73,20 @@ def test_only_what_the_router_says_is_learned():
         words = [f">{call['name']} {call['arguments'].get('what', '')}".rstrip() + "<|im_end|>" for call in calls]
         assert spoken(BASE, rows) == "".join(words)
         assert rows["assistant_masks"][-1] == 1
+
+
+def test_the_loss_on_a_cpu_is_trls(tmp_path: Path):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None)
+    rows = Dataset.from_list(tokenised(BASE, brief(), traces(6)))
+    losses = []
+    for kind in (OnCPU, SFTTrainer):
+        trainer = kind(BASE.model.eval(), args=args, train_dataset=rows, processing_class=BASE.tokenizer)
+        batch = next(iter(trainer.get_train_dataloader()))
+        losses.append(trainer.compute_loss(trainer.model, batch, num_items_in_batch=40).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

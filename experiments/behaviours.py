@@ -141,7 +141,7 @@ def main(out: Path, queries: int, traces: int, steps: int, seed: int, as_json: b
         return
     click.echo("all answers SIMULATED; reward at λ = 1, and what both tools earn more, paired 95% interval")
     for name, metrics in found.items():
-        stage, more = metrics["final"], costs[name]
+        stage, more = metrics["by_penalty"]["1"], costs[name]
         click.echo(
             f"{name:<18} reward {stage['reward']:.3f}   switched {stage['switched']:.0%}   "
             f"parallel {stage['parallel']:.0%}   {more['value']:+.3f} [{more['low']:+.3f}, {more['high']:+.3f}]"

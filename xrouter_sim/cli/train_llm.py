@@ -171,4 +171,10 @@ def told(metrics: dict[str, Any]) -> str:
         )
     for name, value in metrics["gain"].items():
         lines.append(f"  {name.replace('_', ' ')}: {value['value']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]")
+    lines.append("the final router by λ:")
+    for penalty, at in metrics["by_penalty"].items():
+        lines.append(
+            f"  λ = {penalty:<4} reward {at['reward']:.3f}   accuracy {at['accuracy']:.3f}   "
+            f"USD/1k {at['usd_per_1k']:.3f} (own tokens {at['own_usd_per_1k']:.4f})"
+        )
     return "\n".join(lines)

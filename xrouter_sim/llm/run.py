@@ -179,7 +179,11 @@ def run(task: LLMTask) -> dict[str, Any]:
     final = lab.play(base, lab.test, config.settings)
     decisions = pl.concat([lab.decisions(final.played), *_others(task, lab)])
     write_parquet(decisions, out / "decisions.parquet")
-    metrics = stages.metrics() | {"final": _summary(final), "seconds": {k: round(v, 1) for k, v in seconds.items()}}
+    metrics = stages.metrics() | {
+        "by_penalty": {f"{at:g}": _summary(_at(final, at)) for at in config.settings},
+        "sampled": _summary(lab.play(base, lab.test, (1.0,), temperature=1.0)),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
     _write_json(out / "metrics.json", metrics)
     _write_json(out / "manifest.json", _manifest(task, lab, started, seconds, decisions))
     return metrics
@@ -267,6 +271,11 @@ class Stages:
             "stages": {name: _summary(self.rollouts[name]) for name in names},
             "invalid_action_rate": _summary(self.rollouts[last])["invalid_action_rate"],
         }
+
+
+def _at(rollout: Rollout, penalty: float) -> Rollout:
+    """The episodes at one λ; times are those of all."""
+    return replace(rollout, played=[each for each in rollout.played if each.talk.row["penalty"] == penalty])
 
 
 def _summary(rollout: Rollout) -> dict[str, float]:

@@ -225,6 +225,8 @@ def test_the_whole_path_from_a_store_to_a_run(trained):
     assert metrics["reward"]["warm_start"] > 0.0  # it does now: tools are called
     assert metrics["stages"]["warm_start"]["no_answer"] < 1.0
     assert metrics["stages"]["final"]["own_tokens_written"] > 0
+    assert set(metrics["by_penalty"]) == {"0.5", "1"}
+    assert metrics["by_penalty"]["1"]["reward"] == pytest.approx(metrics["reward"]["final"])
     decisions = pl.read_parquet(out / "decisions.parquet")
     own = decisions.filter(pl.col("router") == NAME)
     assert own.height == 6 * 2

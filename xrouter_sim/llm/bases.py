@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl.chat_template_utils import add_response_schema, supports_tool_calling
 
 from responses_db import LabError
@@ -87,8 +87,9 @@ def continued(base: Base, adapter: Path) -> Base:
 
 
 def _tiny(corpus: Iterable[str], layers: int, width: int) -> Base:
+    """A Llama: of a Qwen2 transformers would believe that its tokenizer is Qwen's own, and cut words otherwise."""
     tokenizer = speaks_brief(tiny_tokenizer(corpus))
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=4 * width,
@@ -101,7 +102,7 @@ def _tiny(corpus: Iterable[str], layers: int, width: int) -> Base:
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
     )
-    model: Any = Qwen2ForCausalLM(config)  # type: ignore[no-untyped-call]
+    model: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     return Base("tiny", model, tokenizer, BriefRoutingEnv)
 
 

@@ -16,6 +16,7 @@ from xrouter_sim.envs.episode_text import TextEpisode
 from xrouter_sim.envs.texts import Texts
 from xrouter_sim.envs.tools import answer_with_last_message
 from xrouter_sim.llm.bases import Base
+from xrouter_sim.llm.compact_head import compact_head
 from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.curriculum import Curriculum
 from xrouter_sim.llm.warm_start import ROUTER, last_checkpoint
@@ -153,7 +154,8 @@ def grpo(
     """Train `base.model` in place on the training `queries` ([n] indices); returns TRL's log."""
     trainer = grpo_trainer(base, simulators, queries, texts, config, out, callbacks)
     torch.manual_seed(config.seed)  # making the trainer has drawn numbers of its own
-    trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
+    with compact_head():
+        trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
     trainer.save_model(str(out / ROUTER))
     return list(trainer.state.log_history)
 

@@ -345,16 +345,16 @@ def _manifest(
 
 
 def _text(trace: dict[str, Any]) -> str:
-    """What a tokenizer is trained on: what is told, and what is said."""
-    parts = [f">{_said(message)}" if message.get("tool_calls") else message["content"] for message in trace["messages"]]
-    return "\n".join(parts)
+    """What a tokenizer is trained on: who speaks, and what is told and said."""
+    return "\n".join(
+        f"{message['role']}\n{_said(message) if message.get('tool_calls') else message['content']}"
+        for message in trace["messages"]
+    )
 
 
 def _said(message: dict[str, Any]) -> str:
     functions = [call["function"] for call in message["tool_calls"]]
-    return "\n>".join(
-        f"{function['name']} {' '.join(map(str, function['arguments'].values()))}" for function in functions
-    )
+    return "\n".join(f">{each['name']} {' '.join(map(str, each['arguments'].values()))}" for each in functions)
 
 
 def _write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:

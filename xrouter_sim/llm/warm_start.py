@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
@@ -13,6 +12,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from xrouter_sim.envs.episode_text import TextEpisode
 from xrouter_sim.llm.bases import Base
+from xrouter_sim.llm.compact_head import compact_head
 from xrouter_sim.llm.config import LLMConfig
 from xrouter_sim.llm.conversation import tools_of
 
@@ -67,36 +67,11 @@ def warm_start(
         disable_tqdm=None,
         dataloader_pin_memory=config.device != "cpu",
     )
-    kind = OnCPU if config.device == "cpu" else SFTTrainer
-    trainer = kind(base.model, args=args, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
+    trainer = SFTTrainer(base.model, args=args, train_dataset=Dataset.from_list(rows), processing_class=base.tokenizer)
+    with compact_head():
+        trainer.train(resume_from_checkpoint=last_checkpoint(out) if resume else None)
     trainer.save_model(str(out / ROUTER))
     return list(trainer.state.log_history)
-
-
-class OnCPU(SFTTrainer):
-    """The same loss from the positions alone where somebody in the batch speaks.
-
-    TRL has a kernel for that on GPUs; elsewhere it scores every position, of which the router says one in twenty: 20 of
-    24 seconds a step for SmolLM2's 49,152 tokens on one core.
-    """
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        labels = inputs["labels"]
-        first = int((labels != -100).any(dim=0).nonzero()[0])
-        kept = labels.shape[1] - first + 1  # from the position that foretells the first word
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_to_keep=kept,
-            use_cache=False,
-        )
-        logits, targets = outputs.logits[:, :-1].float().flatten(0, 1), labels[:, first:].flatten()
-        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=-100)
-        loss = loss / (num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum())
-        return (loss, outputs) if return_outputs else loss
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -16,6 +16,7 @@ from tests.xrouter_sim.faces import CodeTexts
 from tests.xrouter_sim.llm.worlds import REPLAY, TRAIN, UNIT, brief, row, simulator
 from xrouter_sim.envs.brief import BriefRoutingEnv
 from xrouter_sim.llm.bases import Base, continued, load_base, with_adapter, with_tools
+from xrouter_sim.llm.compact_head import compact_head
 from xrouter_sim.llm.config import LLMConfig, config_for
 from xrouter_sim.llm.curriculum import Curriculum
 from xrouter_sim.llm.grpo import grpo_trainer
@@ -23,7 +24,7 @@ from xrouter_sim.llm.rollout import PriceCard, Speaker, roll_out
 from xrouter_sim.llm.run import NAME, LLMTask, run
 from xrouter_sim.llm.teacher import Chances, Shares, Teacher
 from xrouter_sim.llm.traces import demonstrate
-from xrouter_sim.llm.warm_start import OnCPU, tokenised
+from xrouter_sim.llm.warm_start import tokenised
 from xrouter_sim.reward import reward
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using .environment_factory.")
@@ -75,18 +76,26 @@ def test_only_what_the_router_says_is_learned():
         assert rows["assistant_masks"][-1] == 1
 
 
-def test_the_loss_on_a_cpu_is_trls(tmp_path: Path):
+def test_a_head_that_scores_less_gives_the_same_loss_and_gradient(tmp_path: Path):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None)
-    rows = Dataset.from_list(tokenised(BASE, brief(), traces(6)))
-    losses = []
-    for kind in (OnCPU, SFTTrainer):
-        trainer = kind(BASE.model.eval(), args=args, train_dataset=rows, processing_class=BASE.tokenizer)
-        batch = next(iter(trainer.get_train_dataloader()))
-        losses.append(trainer.compute_loss(trainer.model, batch, num_items_in_batch=40).item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    rows, base = Dataset.from_list(tokenised(BASE, brief(), traces(6))), small_base()
+    trainer = SFTTrainer(base.model, args=args, train_dataset=rows, processing_class=base.tokenizer)
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def loss_and_gradient() -> tuple[float, np.ndarray]:
+        base.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=40)
+        loss.backward()
+        return loss.item(), base.model.get_input_embeddings().weight.grad.numpy().copy()
+
+    whole = loss_and_gradient()
+    with compact_head():
+        compact = loss_and_gradient()
+    assert compact[0] == pytest.approx(whole[0], rel=1e-5)
+    assert np.allclose(compact[1], whole[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +252,9 @@ def test_a_saved_router_loads_with_no_code_of_this_project(trained):
     _, out, _ = trained
     tokenizer = AutoTokenizer.from_pretrained(out / "router")
     AutoModelForCausalLM.from_pretrained(out / "router")
+    file = json.loads((out / "router" / "tokenizer.json").read_text())
+    assert ">use" in file["model"]["vocab"]
+    assert tokenizer.tokenize(">use giant 12.5")[0] == ">use"
     call = {"type": "function", "function": {"name": "use", "arguments": {"what": "a"}}}
     talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     assert tokenizer.apply_chat_template(talk, tokenize=False).endswith(">use a<|im_end|>\n")

@@ -48,11 +48,11 @@ class LLMConfig:
 
     steps: int = 60
     """GRPO steps; 0 leaves it out."""
-    prompts: int = 4
+    prompts: int = 6
     """Groups a step."""
     group: int = 8
     """Episodes a group, all in one world."""
-    rate: float = 3e-5
+    rate: float = 5e-5
     scale: str = "batch"
     """What advantages are divided by (TRL's `scale_rewards`): the spread of the group, of the batch, or none."""
     temperature: float = 1.0

@@ -54,7 +54,8 @@ def warm_start(
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         max_length=None,
-        train_sampling_strategy="group_by_length",
+        # Not by length: batches of one length show one behaviour, and a model then learns none of the questions.
+        train_sampling_strategy="random",
         seed=config.seed,
         use_cpu=config.device == "cpu",
         bf16=config.bf16,

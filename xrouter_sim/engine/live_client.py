@@ -46,12 +46,12 @@ class ChatAsker:
     """Asks the models of open connections. Make one with `open_asker`."""
 
     def __init__(self, lines: Mapping[str, _Line], max_tokens: int) -> None:
-        self._lines, self._max_tokens = lines, max_tokens
+        self.lines, self.max_tokens = lines, max_tokens
         self.provenance = " and ".join(sorted({line.provider.provenance for line in lines.values()}))
 
     async def ask(self, arm: Arm, sample: int, query: Query, timeout_s: float) -> Reply:
         """See `live.Asker`. What an attempt without an answer was billed is not known: it is taken at most."""
-        line = self._lines[arm.model]
+        line = self.lines[arm.model]
         cell = self.cell(arm, sample, query)
         body, began = cell.request(), time.perf_counter()
         try:
@@ -78,8 +78,8 @@ class ChatAsker:
 
     def cell(self, arm: Arm, sample: int, query: Query) -> Cell:
         """What is asked for."""
-        line = self._lines[arm.model]
-        most = line.model.max_tokens or self._max_tokens
+        line = self.lines[arm.model]
+        most = line.model.max_tokens or self.max_tokens
         return Cell(query, line.provider, line.model, arm.prompt_style, arm.system, sample, most)
 
     async def send(self, client: ChatClient, body: bytes) -> Came | Failure:

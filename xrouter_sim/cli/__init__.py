@@ -18,6 +18,7 @@ from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.pricing import reprice_store as reprice_store  # and `import catalogue`
 from xrouter_sim.cli.regrading import store_regrade as store_regrade
 from xrouter_sim.cli.report import evaluate, report
+from xrouter_sim.cli.serve import keys_group, serve
 from xrouter_sim.cli.simulate import simulate, trace_group
 from xrouter_sim.cli.store import store_group
 from xrouter_sim.cli.store_code import store_run_code as store_run_code
@@ -64,7 +65,7 @@ def main() -> None:
 
 for command in (
     *(harvest, import_group, store_group, bounds, train, simulate),
-    *(trace_group, evaluate, report, bench_group),
+    *(trace_group, evaluate, report, serve, keys_group, bench_group),
 ):
     main.add_command(command)
 store_group.add_command(embed_store)

@@ -175,9 +175,7 @@ def _wishes(model: str, headers: Mapping[str, str], models: Collection[str], dom
     domain = wishes.get("domain")
     if domain is not None and domain not in domains:
         raise invalid(f"domain {_short(domain)!r} is not one of the router's: {', '.join(sorted(domains)[:20])}")
-    return Wishes(
-        _amount(wishes, "lambda"), pool, _amount(wishes, "budget"), _amount(wishes, "deadline"), domain
-    )
+    return Wishes(_amount(wishes, "lambda"), pool, _amount(wishes, "budget"), _amount(wishes, "deadline"), domain)
 
 
 def _wish(part: str) -> tuple[str, str]:

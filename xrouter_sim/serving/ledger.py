@@ -127,14 +127,14 @@ class Ledger:
         sql = """INSERT INTO keys (name, digest, made_at) VALUES (?, ?, ?)
                  ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, revoked = 0"""
         self.do(lambda con: con.execute(sql, row))
-        return next(each for each in self.keys() if each.name == name)
+        return next(each for each in self.all_keys() if each.name == name)
 
     def revoke(self, name: str) -> None:
         """The key opens nothing any more; what it spent stays. LabError when there is none."""
         if not self.do(lambda con: con.execute("UPDATE keys SET revoked = 1 WHERE name = ?", (name,)).rowcount):
             raise LabError(f"no key {name!r} in {self.path}: `xrouter-sim keys list` shows those there are")
 
-    def keys(self) -> list[Key]:
+    def all_keys(self) -> list[Key]:
         """All of them, as they stand on disk."""
         sql = "SELECT key_id, name, digest, budget, per_minute, spent, held, revoked FROM keys ORDER BY key_id"
         rows = self.do(lambda con: con.execute(sql).fetchall())
@@ -271,9 +271,7 @@ def _admit(con: sqlite3.Connection, key_id: int, now: float) -> float:
     return 0.0
 
 
-def _hold(
-    con: sqlite3.Connection, cap: int | None, key_id: int, request_id: str, model: str, nano: int
-) -> int | None:
+def _hold(con: sqlite3.Connection, cap: int | None, key_id: int, request_id: str, model: str, nano: int) -> int | None:
     if cap is not None:
         (taken,) = con.execute("SELECT sum(spent + held) FROM keys").fetchone()
         if taken + nano > cap:

@@ -1,12 +1,10 @@
 """Answers from providers, by the live orchestration engine: timeouts, retries, fallbacks, and a bill that is held first."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-
-import numpy as np
 
 from responses_db import LabError
 from responses_db.harvest_config import read_prompt_styles, read_providers
@@ -17,7 +15,6 @@ from xrouter_sim.engine.episodes import Observation
 from xrouter_sim.engine.live import UNGRADED, Limits, LiveEngine
 from xrouter_sim.engine.live_client import ChatAsker, open_asker
 from xrouter_sim.engine.profile import Client
-from xrouter_sim.engine.rollout import Policy
 from xrouter_sim.engine.semantics import NO_CALL, Action, Final
 from xrouter_sim.routers.base import Router
 from xrouter_sim.serving.asked import Asked
@@ -49,7 +46,9 @@ def read_providers_file(path: Path) -> ProvidersFile:
     table.finish()
     whole = {"attempts", "max_turns", "max_calls"}
     settings = {
-        each.name: client.integer(each.name, default, least=1) if each.name in whole else client.number(each.name, default)
+        each.name: client.integer(each.name, default, least=1)
+        if each.name in whole
+        else client.number(each.name, default)
         for each in fields(Client)
         if (default := TIMEOUT_S if each.name == "timeout_s" else each.default) is not None
     }
@@ -152,18 +151,3 @@ def check(loaded: Loaded, file: ProvidersFile) -> None:
             f"the router chooses among the prompt styles {', '.join(loaded.replay.prompt_styles)}: "
             f'write what {missing[0]!r} is under [prompt_styles], "" for no system prompt'
         )
-
-
-def policy_of(router: Router) -> Policy:
-    """A router's face for the engine."""
-    return router.act
-
-
-def warm_up(loaded: Loaded, models: Sequence[str]) -> None:
-    """Decide once, so that no request pays for what is made at the first decision."""
-    from xrouter_sim.engine.profile import Profile
-    from xrouter_sim.engine.simulator import Simulator
-
-    simulator = Simulator(loaded.replay, Profile(), loaded.seed, loaded.cost_unit)
-    first = np.zeros(1, np.int64)
-    loaded.router.act(simulator.observe(simulator.reset(first, first, np.ones(1))))

@@ -41,7 +41,7 @@ def load_run(run: Path, db: Path | None) -> Loaded:
     path = db or trained_on
     if not path.is_file():
         raise LabError(f"{run} was trained on {path}, which is not here: say where it is with --db")
-    replay = Replay.load(path, Costs(nominal=dict(costs.get("nominal", {}))))
+    replay = Replay.load(path, Costs(nominal=dict(costs.get("nominal_usd_a_call", {}))))
     if replay.store["content_hash"] != told:
         raise LabError(f"{run} was trained on another store than {path}: give that one as --db, or train on this one")
     train = replay.indices("train")

@@ -6,6 +6,7 @@ other people's tests. Under a profile it fails as providers do, in the same plac
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,6 @@ from xrouter_sim.serving.errors import invalid
 from xrouter_sim.serving.live import Timed
 from xrouter_sim.serving.loaded import Loaded
 from xrouter_sim.serving.metered import Mouth
-from xrouter_sim.serving.pools import without_models
 from xrouter_sim.serving.served import FINISH, Served, Tokens, chosen, metadata_of
 
 ROWS_SQL = """
@@ -82,7 +82,8 @@ class StoredBackend:
 
     def _compile(self, pool: frozenset[str] | None) -> TracedSimulator:
         away = tuple(model for model in self.models if pool is not None and model not in pool)
-        profile = without_models(self.profile, away)
+        held_out = (*self.profile.pools.held_out, *away)
+        profile = replace(self.profile, pools=replace(self.profile.pools, held_out=held_out))
         return TracedSimulator(self.loaded.replay, profile, self.loaded.seed, self.loaded.cost_unit)
 
     def _read(self, query_id: str) -> dict[Place, Any]:

@@ -31,18 +31,19 @@ class Assembly:
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         self._finish = choice.get("finish_reason") or self._finish
-        delta = choice.get("delta") if isinstance(choice.get("delta"), dict) else {}
-        for parts, name in ((self._texts, "content"), (self._refusals, "refusal")):
-            if isinstance(delta.get(name), str):
-                parts.append(delta[name])
-        return delta["content"] if isinstance(delta.get("content"), str) else ""
+        told = choice.get("delta")
+        delta: dict[str, Any] = told if isinstance(told, dict) else {}
+        text, refusal = (delta[part] if isinstance(delta.get(part), str) else "" for part in ("content", "refusal"))
+        self._texts.append(text)
+        self._refusals.append(refusal)
+        return text
 
     def completion(self) -> bytes:
         """The JSON of the answer in one piece. Without a finish reason it broke off, and is no completion."""
         if self._error is not None or self._finish is None:
             return json.dumps({"error": self._error or {"message": "the stream broke off"}}).encode()
-        message = {"role": "assistant", "content": "".join(self._texts) or None}
-        if self._refusals:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._texts) or None}
+        if any(self._refusals):
             message["refusal"] = "".join(self._refusals)
         choice = {"index": 0, "message": message, "finish_reason": self._finish}
         return json.dumps({**self._head, "choices": [choice], "usage": self._usage}).encode()

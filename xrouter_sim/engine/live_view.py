@@ -36,7 +36,7 @@ HEDGES = re.compile(
 
 
 def option_of(answer: str | None) -> int:
-    """Which option an answer is: from A (1) to J, as `features.answer_options` has it; 0 where it is none. A grader may fold case.
+    """Which letter an answer is, from A (1) to J, as `features.answer_options` has it; 0: none. A grader may fold case.
 
     >>> option_of("b"), option_of("42")
     (2, 0)

@@ -1,4 +1,4 @@
-"""Answers from providers, by the live orchestration engine: timeouts, retries, fallbacks, and a bill that is held first."""
+"""Answers from providers, by the live orchestration engine: retries, fallbacks, a bill that is held first."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """What /metrics shows, in Prometheus' form. Labels are names of our own making: nothing that a client sent."""
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from xrouter_sim.serving.served import Served
@@ -12,7 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
+        own: Any = {"registry": self.registry}
         self.requests = Counter("xrouter_requests", "Requests by HTTP status and code.", ["status", "code"], **own)
         self.calls = Counter("xrouter_calls", "Calls by model and outcome.", ["model", "outcome"], **own)
         self.cost = Counter("xrouter_cost_usd", "Cost of answered requests in USD, by model.", ["model"], **own)

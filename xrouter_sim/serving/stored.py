@@ -59,7 +59,7 @@ class StoredBackend:
         world, policy = self._world(wishes.pool), Timed(self.loaded.router)
         rows = self._rows(self.loaded.replay.query_ids[place])
         penalty = self.penalty if wishes.penalty is None else wishes.penalty
-        limits = {
+        limits: Any = {
             name: None if most is None else np.array([most])
             for name, most in (("budget", wishes.budget_usd), ("deadline", wishes.deadline_s))
         }

@@ -9,6 +9,7 @@ from xrouter_sim.cli.bench_env import bench_env as bench_env  # adds itself to t
 from xrouter_sim.cli.bench_harvest import bench_harvest as bench_harvest
 from xrouter_sim.cli.bench_pairing import bench_pairing as bench_pairing
 from xrouter_sim.cli.bench_routers import bench_routers as bench_routers
+from xrouter_sim.cli.bench_serve import bench_serve as bench_serve
 from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.embedding import embed_store

@@ -50,8 +50,7 @@ class Endpoint:
         self.backend, self.ledger, self.limits, self.open_to_all = backend, ledger, limits, open_to_all
         self.metrics = Metrics()
         self._turnstile = asyncio.Semaphore(limits.at_once)
-        self._keys: list[Key] = []
-        self._keys_at = -KEYS_READ_AGAIN_S
+        self._keys, self._keys_at = ledger.all_keys(), time.monotonic()
 
     async def who(self, request: Request) -> Key:
         """Whose request it is. Raises Refusal for a missing or wrong key."""
@@ -62,7 +61,7 @@ class Endpoint:
             return self.open_to_all
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if time.monotonic() - self._keys_at >= KEYS_READ_AGAIN_S:
-            self._keys_at = time.monotonic()
+            self._keys_at = time.monotonic()  # others go on with those that are known, meanwhile
             self._keys = await asyncio.to_thread(self.ledger.all_keys)
         key = find_key(self._keys, given.strip()) if scheme.lower() == "bearer" and given.strip() else None
         if key is None:

@@ -115,23 +115,24 @@ def test_live_answers_are_paid_for_and_streamed(run_folder: Path, providers: Wri
 def test_faults_are_retried_fallen_back_from_and_paid_for_exactly(
     run_folder: Path, providers: Write, tmp_path: Path
 ) -> None:
-    """300 requests at once, a third of the attempts faulty: each gets an answer or an error in OpenAI's form."""
+    """200 requests at once, a third of the attempts faulty: each gets an answer or an error in OpenAI's form."""
     ledger, faults = tmp_path / "l", {"429": 0.1, "500": 0.1, "malformed": 0.05, "cut": 0.05}
     with running_endpoint(Behaviour(faults=faults, keep_ledger=True, retry_after_s=0.01)) as url:
         file = providers(small=url, medium=url)
         with serving(run_folder, *live(run_folder, file, ledger)) as at:
+            client = at.client()
             with concurrent.futures.ThreadPoolExecutor(32) as pool:
-                done = list(pool.map(lambda n: _outcome(at, f"{NEW} {n}"), range(300)))
+                done = list(pool.map(lambda n: _outcome(client, f"{NEW} {n}"), range(200)))
         billed = [done for _, done, _, _ in read_ledger(url) if done == "answered"]
     assert set(done) <= {"answer", "no_answer"}
-    assert done.count("answer") > 290
+    assert done.count("answer") > 190
     assert [nano for outcome, nano in charges(ledger) if outcome == "ok"] == [CALL_NANO] * len(billed)
     assert all(nano == 0 for outcome, nano in charges(ledger) if outcome in ("rate_limited", "server_error"))
 
 
-def _outcome(at: Running, text: str) -> str:
+def _outcome(client: openai.OpenAI, text: str) -> str:
     try:
-        return "answer" if ask(at.client(), text).choices[0].message.content else "empty"
+        return "answer" if ask(client, text).choices[0].message.content else "empty"
     except openai.APIStatusError as error:
         return str(error.code)
 
@@ -141,17 +142,18 @@ def test_a_budget_holds_while_many_race_for_the_last_cent(run_folder: Path, prov
     key = CliRunner().invoke(main, ["keys", "add", "racer", "--budget", "0.01", "--ledger", str(ledger)]).stdout.strip()
     with running_endpoint(Behaviour(delay_s=0.01)) as url:
         with serving(run_folder, *live(run_folder, providers(small=url), ledger)) as at:
+            client = at.client(key)
             with concurrent.futures.ThreadPoolExecutor(32) as pool:
-                done = list(pool.map(lambda n: _keyed(at, key, n), range(100)))
+                done = list(pool.map(lambda n: _keyed(client, n), range(100)))
     spent = sum(nano for _, nano in charges(ledger))
     assert set(done) == {"answer", "insufficient_quota"}
     assert spent == done.count("answer") * CALL_NANO
     assert 0 < spent <= 0.01e9
 
 
-def _keyed(at: Running, key: str, number: int) -> str:
+def _keyed(client: openai.OpenAI, number: int) -> str:
     try:
-        ask(at.client(key), f"{NEW} {number}")
+        ask(client, f"{NEW} {number}")
         return "answer"
     except openai.RateLimitError as error:
         return str(error.code)
@@ -175,7 +177,7 @@ def test_kill_9_loses_no_spend_and_rates_outlive_it(run_folder: Path, providers:
             outcomes = charges(ledger)
             assert [outcome for outcome, _ in outcomes] == ["ok", "killed"]
             assert outcomes[1][1] > CALL_NANO, "charged with all that it could have cost"
-            assert _keyed(at, key, 3) == "rate_limit_exceeded"
+            assert _keyed(at.client(key), 3) == "rate_limit_exceeded"
 
 
 def _outcome_of_killed(at: Running, key: str) -> str:

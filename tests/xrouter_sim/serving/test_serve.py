@@ -199,7 +199,7 @@ GOOD = {"model": "xrouter-sim", "messages": [{"role": "user", "content": QUESTIO
 
 
 @pytest.fixture(scope="module")
-def store_server(run_folder: Path, tmp_path_factory: pytest.TempPathFactory):  # noqa: ANN201
+def store_server(run_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     ledger = tmp_path_factory.mktemp("ledger") / "l"
     with serving(run_folder, "runs/table", "--replay", "data/responses.duckdb", "--ledger", str(ledger)) as at:
         yield at

@@ -90,7 +90,7 @@ class Endpoint:
         began, request_id = time.perf_counter(), f"chatcmpl-{secrets.token_hex(12)}"
         key = await self.who(request)
         asked = read_request(await self.body(request), request.headers, self.backend.models, self.backend.domains)
-        if wait := await self.ledger.admit(key.key_id):
+        if key.per_minute is not None and (wait := await self.ledger.admit(key.key_id)):
             message = f"the key may make {key.per_minute} requests a minute: wait {wait:.0f} s"
             raise Refusal(429, "rate_limit_error", "rate_limit_exceeded", message, retry_after_s=wait)
         if asked.stream:
@@ -160,7 +160,14 @@ def make_app(endpoint: Endpoint) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await endpoint.complete(request)
+        try:
+            return await endpoint.complete(request)
+        except Refusal:
+            raise
+        except Exception as error:  # its message may hold a prompt
+            log.error("internal error: %s", type(error).__name__)
+            message = "an internal error: the server's log has its kind"
+            raise Refusal(500, "server_error", "internal", message) from None
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
@@ -188,13 +195,5 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
         return told(invalid("no such path: there is /v1/chat/completions", "not_found", error.status_code))
-
-    @app.middleware("http")
-    async def faults(request: Request, call_next):  # type: ignore[no-untyped-def]
-        try:
-            return await call_next(request)
-        except Exception as error:  # its message may hold a prompt
-            log.error("internal error: %s", type(error).__name__)
-            return told(Refusal(500, "server_error", "internal", "an internal error: the server's log has its kind"))
 
     return app

@@ -103,9 +103,10 @@ class LiveBackend:
                 place=place,
                 router=self.loaded.router.name,
             )
-        except* BrokenOff as error:
-            said = str(error.exceptions[0])
-            raise Refusal(502, "upstream_error", "broken_off", f"the answer broke off: {said}") from None
+        except ExceptionGroup as group:
+            if group.subgroup(BrokenOff) is None:
+                raise
+            raise Refusal(502, "upstream_error", "broken_off", "the answer broke off half-way: ask again") from None
         known = self.loaded.replay.questions[place] == asked.question
         stand_in = None if known else self.loaded.replay.query_ids[place]
         metadata = metadata_of(trace, policy.seconds, request_id=request_id, routed_as=stand_in)

@@ -137,11 +137,27 @@ def _outcome(client: openai.OpenAI, text: str) -> str:
         return str(error.code)
 
 
+def test_a_stream_that_breaks_off_ends_in_an_error_and_is_paid_for(
+    run_folder: Path, providers: Write, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "l"
+    with running_endpoint(Behaviour(faults={"cut": 1.0}, keep_ledger=True)) as url:
+        with serving(run_folder, *live(run_folder, providers(small=url), ledger)) as at:
+            heard = []
+            with pytest.raises(openai.APIError, match="broke off"):
+                heard.extend(piece.choices[0].delta.content for piece in ask(at.client(), stream=True))
+        assert [done for _, done, _, _ in read_ledger(url)] == ["cut"], "never asked again unnoticed"
+    ((outcome, nano),) = charges(ledger)
+    assert outcome == "given up"
+    assert nano > CALL_NANO
+
+
 def test_a_budget_holds_while_many_race_for_the_last_cent(run_folder: Path, providers: Write, tmp_path: Path) -> None:
     ledger = tmp_path / "l"
     key = CliRunner().invoke(main, ["keys", "add", "racer", "--budget", "0.01", "--ledger", str(ledger)]).stdout.strip()
     with running_endpoint(Behaviour(delay_s=0.01)) as url:
-        with serving(run_folder, *live(run_folder, providers(small=url), ledger)) as at:
+        file = providers(small=url)
+        with serving(run_folder, *live(run_folder, file, ledger)) as at:
             client = at.client(key)
             with concurrent.futures.ThreadPoolExecutor(32) as pool:
                 done = list(pool.map(lambda n: _keyed(client, n), range(100)))
@@ -275,6 +291,33 @@ def test_what_would_be_unsafe_is_refused(
     done = CliRunner().invoke(main, ["serve", "runs/table", "--ledger", str(tmp_path / "l"), *arguments])
     assert done.exit_code != 0
     assert said in done.output
+
+
+def test_weights_that_are_no_safetensors_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    """A run folder from elsewhere: a pickle in it that would run something is not loaded."""
+    import pickle
+
+    (tmp_path / "run").mkdir()
+    manifest = json.loads((run_folder / "runs/table/manifest.json").read_text()) | {"router": "rl"}
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(pickle.dumps(Sprung(str(tmp_path / "sprung"))))
+    arguments = ["serve", str(tmp_path / "run"), "--replay", str(run_folder / "data/responses.duckdb")]
+    done = CliRunner().invoke(main, [*arguments, "--ledger", str(tmp_path / "l")])
+    assert done.exit_code == 1
+    assert "no readable checkpoint" in done.output
+    assert not (tmp_path / "sprung").exists()
+
+
+class Sprung:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.path,)
 
 
 def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:

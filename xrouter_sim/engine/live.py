@@ -12,7 +12,8 @@ the other, since the second asks for what the first has not brought.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class Reply:
     cost_usd: float
     mean_logprob: float | None = None
     usage: Usage | None = None
+
+
+@lru_cache(16)
+def _settings(client: Client) -> dict[str, Any]:
+    """The profile of a live world, as a trace has it: the same for all episodes of a client."""
+    return profile_settings(Profile("live", client=client))
 
 
 class Asker(Protocol):
@@ -298,7 +305,7 @@ class LiveEngine:
             cost_unit_usd=self.cost_unit,
             budget_usd=now.limits.budget_usd,
             deadline_s=now.limits.deadline_s,
-            profile=profile_settings(Profile("live", client=self.client)),
+            profile=dict(_settings(self.client)),
             models=self.models,
             prompt_styles=self.styles,
             direct=None if self.direct_arm is None else names[self.direct_arm],

@@ -222,7 +222,10 @@ class Ledger:
                 self._con.execute("ROLLBACK")
             outcomes = [(done, None, error) for _, done in jobs]
         for done, result, failed in outcomes:
-            done.set_exception(failed) if failed else done.set_result(result)
+            if failed:
+                done.set_exception(failed)
+            else:
+                done.set_result(result)
 
 
 def digest(key: str) -> str:

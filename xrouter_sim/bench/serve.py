@@ -35,20 +35,26 @@ FAULTS = {"429": 0.04, "500": 0.04, "cut": 0.02}
 
 
 def run(
-    folder: Path, db: Path | None, requests: int, concurrency: int, storm: int, models: Sequence[str]
+    folder: Path,
+    db: Path | None,
+    requests: int,
+    concurrency: int,
+    storm: int,
+    models: Sequence[str],
+    prompt_styles: Sequence[str],
 ) -> dict[str, Any]:
     """Figures by name; `folder` is a run, `storm` how many requests come at once in the trial with faults."""
     figures: dict[str, Any] = {}
     with TemporaryDirectory(prefix="xrouter-sim-") as scratch:
         with running_endpoint(Behaviour()) as provider, _proxy(provider) as proxy:
-            file = _providers(Path(scratch), provider, models)
+            file = _providers(Path(scratch), provider, models, prompt_styles)
             with _server(folder, db, file, Path(scratch) / "calm.sqlite", concurrency) as served:
                 for url in (provider, proxy, served):
                     asyncio.run(_alone(url, models[0], 50, "warm-up"))
                 figures |= _latencies(provider, proxy, served, models[0], requests)
                 figures |= _throughputs(proxy, served, models[0], requests, concurrency)
         with running_endpoint(Behaviour(faults=FAULTS, keep_ledger=True, delay_s=0.02)) as provider:
-            file, ledger = _providers(Path(scratch), provider, models), Path(scratch) / "storm.sqlite"
+            file, ledger = _providers(Path(scratch), provider, models, prompt_styles), Path(scratch) / "storm.sqlite"
             with _server(folder, db, file, ledger, concurrency) as served:
                 figures |= _storm(served, provider, ledger, storm)
     return figures
@@ -160,10 +166,10 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
 # --- the servers ------------------------------------------------------------------------------------------------------
 
 
-def _providers(scratch: Path, url: str, models: Sequence[str]) -> Path:
+def _providers(scratch: Path, url: str, models: Sequence[str], prompt_styles: Sequence[str]) -> Path:
     price = f"price = {{ input = {INPUT_USD}, output = {OUTPUT_USD}, valid_from = 2026-01-01, source = 'bench' }}"
     rows = "".join(f'[[providers.models]]\nname = "{model}"\n{price}\n' for model in models)
-    styles = "".join(f'{style} = ""\n' for style in ("default", "plain", "cot"))
+    styles = "".join(f'{json.dumps(style)} = ""\n' for style in prompt_styles)
     path = scratch / "providers.toml"
     path.write_text(
         f"max_tokens = 64\n[prompt_styles]\n{styles}[client]\nbackoff_s = 0.02\n"

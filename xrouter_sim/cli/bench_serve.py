@@ -34,7 +34,8 @@ def bench_serve(run: Path, db: Path | None, requests: int, concurrency: int, sto
     from xrouter_sim.bench.serve import run as measured
 
     try:
-        models = json.loads((run / "manifest.json").read_text())["store"]["models"]
+        store = json.loads((run / "manifest.json").read_text())["store"]
+        models, styles = store["models"], store["prompt_styles"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabError(f"{run} is no finished run: give the folder of `xrouter-sim train`") from error
-    print_figures(measured(run, db, requests, concurrency, storm, models), as_json)
+    print_figures(measured(run, db, requests, concurrency, storm, models, styles), as_json)

@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (once; a few minutes, most of it torch)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) -c constraints.txt torch
-	@$(PIP) -c constraints.txt -e '.[dev,llm,embed,hf]'
+	@$(PIP) -c constraints.txt -e '.[dev,llm,embed,hf,serve]'
 	@touch $@
 
 harvest: $(READY) ## ask the simulated models about 2,000 queries, into the store; resumes, and does nothing twice

@@ -34,16 +34,22 @@ def read_config(path: Path) -> HarvestConfig:
     samples = table.integer("samples", 1, least=1, most=2**31 - 1)
     max_tokens = table.integer("max_tokens", 65_536, least=1, most=2**31 - 1)
     budget_usd = table.number("budget_usd", None)
-    styles = _prompt_styles(table)
-    task_tables, provider_tables = table.tables("tasks"), table.tables("providers")
+    styles = read_prompt_styles(table)
+    task_tables, providers = table.tables("tasks"), read_providers(table, seed)
     table.finish()
-    providers = [PROVIDERS[row.text("kind", among=PROVIDERS)](row, seed) for row in provider_tables]
-    _check_models(providers, table)
     queries = interleave(TASKS[row.text("kind", among=TASKS)].read(row, seed, path.parent) for row in task_tables)
     return HarvestConfig(queries, styles, providers, samples, max_tokens, dict(table.values), budget_usd)
 
 
-def _prompt_styles(table: Table) -> dict[str, str]:
+def read_providers(table: Table, seed: int) -> list[Provider]:
+    """The [[providers]] tables. LabError for the first mistake found."""
+    providers = [PROVIDERS[row.text("kind", among=PROVIDERS)](row, seed) for row in table.tables("providers")]
+    _check_models(providers, table)
+    return providers
+
+
+def read_prompt_styles(table: Table) -> dict[str, str]:
+    """[prompt_styles]: system prompts by name, "" for none."""
     styles = table.mapping("prompt_styles", {"plain": ""})
     for name, prompt in styles.items():
         if not isinstance(prompt, str):

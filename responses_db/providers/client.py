@@ -5,7 +5,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from itertools import count
@@ -16,6 +16,7 @@ from yarl import URL
 
 from responses_db.errors import LabError
 from responses_db.providers.base import Endpoint
+from responses_db.providers.pieces import Assembly
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
@@ -118,6 +119,28 @@ class ChatClient:
                 return self._failed(outcome)
             await self._unless_halted(asyncio.sleep(wait))
         raise AssertionError("unreachable")
+
+    async def stream(self, body: bytes, heard: Callable[[str], None]) -> Reply | Failure:
+        """One attempt at a request with `stream`: `heard` gets each piece of text as it comes. The Reply is the whole
+        answer, as it would have come in one piece; its latency is that of the last piece."""
+        began, whole = time.perf_counter(), Assembly()
+        try:
+            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    raw = await response.read()
+                    return self._failed(_Fault(f"HTTP {response.status}: {_message(raw)}", again=False))
+                async for line in response.content:
+                    if piece := whole.add(self._without_key(line)):
+                        heard(piece)
+        except TimeoutError:
+            return self._failed(_Fault(f"timeout after {self.endpoint.timeout_s:g} s", again=False))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return self._failed(_Fault(f"{type(error).__name__}: {error}", again=False))
+        outcome = _reply(whole.completion(), time.perf_counter() - began)
+        if isinstance(outcome, Reply):
+            self._failed_in_a_row = 0
+            return outcome
+        return self._failed(outcome)
 
     async def _attempt(self, body: bytes) -> Reply | _Fault:
         began = time.perf_counter()

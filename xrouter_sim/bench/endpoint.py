@@ -66,7 +66,10 @@ class FaultyEndpoint:
         if self.behaviour.delay_s:
             await asyncio.sleep(self.behaviour.delay_s)
         self._note(name, fault, asked_at)
-        return await self._respond(fault, json.loads(body)["model"], request)
+        asked = json.loads(body)
+        if asked.get("stream") and fault in ("answered", "malformed", "cut"):
+            return await _streamed(request, asked["model"], whole=fault == "answered")
+        return await self._respond(fault, asked["model"], request)
 
     def _fault(self, body: bytes) -> tuple[str, str]:
         """The request's hash, and what this asking of it will meet."""
@@ -102,6 +105,29 @@ class FaultyEndpoint:
             request.transport.abort()
             return response
         return web.Response(body=whole, content_type="application/json")
+
+
+async def _streamed(request: web.BaseRequest, model: str, *, whole: bool) -> web.StreamResponse:
+    """The answer word by word, as server-sent events; or its first half, and the connection is cut."""
+    answer = completion(model)
+    words = answer["choices"][0]["message"]["content"].split(" ")
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for number, word in enumerate(words if whole else words[: len(words) // 2]):
+        text = word if number == 0 else f" {word}"
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        await response.write(_event({"model": model, "choices": [choice]}))
+    if whole:
+        await response.write(_event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+        await response.write(_event({"choices": [], "usage": answer["usage"]}) + b"data: [DONE]\n\n")
+    else:
+        assert request.transport is not None
+        request.transport.abort()
+    return response
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(value)}\n\n".encode()
 
 
 def completion(model: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from xrouter_sim.cli.bench_env import bench_env as bench_env  # adds itself to t
 from xrouter_sim.cli.bench_harvest import bench_harvest as bench_harvest
 from xrouter_sim.cli.bench_pairing import bench_pairing as bench_pairing
 from xrouter_sim.cli.bench_routers import bench_routers as bench_routers
+from xrouter_sim.cli.bench_serve import bench_serve as bench_serve
 from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
 from xrouter_sim.cli.embedding import embed_store
@@ -18,6 +19,7 @@ from xrouter_sim.cli.importing import import_group
 from xrouter_sim.cli.pricing import reprice_store as reprice_store  # and `import catalogue`
 from xrouter_sim.cli.regrading import store_regrade as store_regrade
 from xrouter_sim.cli.report import evaluate, report
+from xrouter_sim.cli.serve import keys_group, serve
 from xrouter_sim.cli.simulate import simulate, trace_group
 from xrouter_sim.cli.store import store_group
 from xrouter_sim.cli.store_code import store_run_code as store_run_code
@@ -64,7 +66,7 @@ def main() -> None:
 
 for command in (
     *(harvest, import_group, store_group, bounds, train, simulate),
-    *(trace_group, evaluate, report, bench_group),
+    *(trace_group, evaluate, report, serve, keys_group, bench_group),
 ):
     main.add_command(command)
 store_group.add_command(embed_store)

@@ -166,7 +166,7 @@ def _fits(trace: "EpisodeTrace", episode: int | None, query: str | None, only: t
     kinds: dict[str, Callable[[], bool]] = {
         "failed": lambda: any(attempt.outcome != "ok" for call in trace.calls for attempt in call.attempts),
         "escalated": lambda: sum(bool(turn.calls) for turn in trace.turns) > 1,
-        "wrong": lambda: trace.end.score <= 0,
+        "wrong": lambda: trace.end.score is not None and trace.end.score <= 0,
         "unanswered": lambda: trace.end.slot is None,
     }
     asked_for = (episode is None or trace.episode == episode) and (query is None or trace.query_id == query)

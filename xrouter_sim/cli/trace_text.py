@@ -193,6 +193,9 @@ def _end(trace: EpisodeTrace, width: int) -> list[str]:
         how = f"answers with {end.slot + 1}, {arm_name(trace.calls[end.slot], trace)}"
     answer = " ".join((end.answer or "").split())
     said = f": {_cut(answer, max(width - len(how) - 30, 12))}" if answer else ""
+    bill = f"bill {usd(trace.cost_usd)}   clock {seconds(trace.time_s)}"
+    if end.score is None or end.reward is None:
+        return [click.style("end", bold=True) + f"   {how}{said}  not graded", f"{'':6}{bill}"]
     word, colour = (
         ("right", "green") if end.score >= 1 else ("wrong", "red") if end.score <= 0 else ("partly", "yellow")
     )
@@ -200,7 +203,7 @@ def _end(trace: EpisodeTrace, width: int) -> list[str]:
     sums = f"{end.score:g} × (1 − {min(spent, 1.0):.3f})"
     return [
         click.style("end", bold=True) + f"   {how}{said}  " + click.style(word, fg=colour, bold=True),
-        f"{'':6}reward {end.reward:.4f} = {sums}   bill {usd(trace.cost_usd)}   clock {seconds(trace.time_s)}",
+        f"{'':6}reward {end.reward:.4f} = {sums}   {bill}",
     ]
 
 

@@ -229,6 +229,16 @@ class Observation:
         """[B, L] equal numbers are equal answers; -1 none, or nothing usable."""
         return self.simulator.answer(self.query, self.words)
 
+    @property
+    def live(self) -> bool:
+        """Whether the responses are in no replay, so that all there is to know of them is here."""
+        return self.simulator.live
+
+    @cached_property
+    def option(self) -> Array:
+        """[B, L] which letter an answer is, from A (1); 0 none. Of live episodes alone: for others a replay tells."""
+        return self.simulator.options  # type: ignore[attr-defined]
+
     @cached_property
     def evidence(self) -> Array:
         """[B, L, E] see `replay.EVIDENCE`; 0 where there is no usable response."""

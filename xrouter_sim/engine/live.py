@@ -12,11 +12,13 @@ the other, since the second asks for what the first has not brought.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
 from responses_db import LabError
+from responses_db.completion import Usage
 from responses_db.graders import GRADERS, JUDGE, grade
 from responses_db.query import Query
 from xrouter_sim.engine.arrays import golden_steps
@@ -40,7 +42,8 @@ from xrouter_sim.reward import reward
 CAME_BACK = (Outcome.OK, Outcome.TRUNCATED, Outcome.REFUSED, Outcome.FAILED)
 """How a call itself can end; what else there is happened on the way."""
 
-"""Graders that must ask a model: no reward can be paid by them while an episode is played."""
+UNGRADED = "none"
+"""The grader of a query that nobody knows the answer to, as people ask them: its episode has no score and no reward."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ class Reply:
     seconds: float
     cost_usd: float
     mean_logprob: float | None = None
+    usage: Usage | None = None
+
+
+@lru_cache(16)
+def _settings(client: Client) -> dict[str, Any]:
+    """The profile of a live world, as a trace has it: the same for all episodes of a client."""
+    return profile_settings(Profile("live", client=client))
 
 
 class Asker(Protocol):
@@ -90,6 +100,7 @@ class _Episode:
     penalty: float
     limits: Limits
     away: frozenset[str]
+    graded: bool = True
     slots: list[Seen] = field(default_factory=list)
     cost: float = 0.0
     time: float = 0.0
@@ -140,10 +151,11 @@ class LiveEngine:
         """One episode to its end. `away` are models not on offer; `place` is what the policy knows the query by (its
         index in the replay that it was fitted on). Raises LabError when the query's answers cannot be graded at once.
         """
-        grader = GRADERS.get(query.grader)
+        graded = query.grader != UNGRADED
+        grader = GRADERS.get(query.grader if graded else "exact")  # what a text marks as its answer can be compared
         if grader is None or query.grader == JUDGE:
             raise LabError(f"{query.query_id}: grader {query.grader!r} gives no grade at once: no reward can be paid")
-        now = _Episode(query, episode, penalty, limits or Limits(), frozenset(away))
+        now = _Episode(query, episode, penalty, limits or Limits(), frozenset(away), graded)
         turns: list[tuple[list[int], int, range, float, float]] = []
         ended: int | None = None
         while ended is None:
@@ -154,7 +166,7 @@ class LiveEngine:
             turns.append((calls, final, range(before, len(now.slots)), now.cost, now.time))
             ended = self._ended(now, final)
         for seen in now.slots:
-            if seen.recorded:
+            if seen.recorded and graded:
                 seen.score = (await asyncio.to_thread(grade, grader, seen.text, query)).score  # some run programs
         return self._trace(now, turns, ended, router)
 
@@ -227,8 +239,8 @@ class LiveEngine:
         if outcome == Outcome.TIMEOUT or seconds > most:
             outcome, seconds = Outcome.TIMEOUT, most
         answer = extract(reply.text or "")
-        if outcome == Outcome.OK and answer is None:
-            outcome = Outcome.MALFORMED  # validation: nothing there that could be graded or voted on
+        if outcome == Outcome.OK and answer is None and (now.graded or not (reply.text or "").strip()):
+            outcome = Outcome.MALFORMED  # validation: nothing there that could be graded, voted on or read
         recorded = outcome in CAME_BACK
         if recorded:
             seen.text, seen.answer, seen.mean_logprob = reply.text, answer, reply.mean_logprob
@@ -278,7 +290,7 @@ class LiveEngine:
         self, now: _Episode, turns: list[tuple[list[int], int, range, float, float]], ended: int, router: str
     ) -> EpisodeTrace:
         chosen = now.slots[ended] if ended >= 0 else None
-        score = (chosen.score or 0.0) if chosen else 0.0
+        score = ((chosen.score or 0.0) if chosen else 0.0) if now.graded else None
         names = [arm.model if len(self.styles) == 1 else f"{arm.model}/{arm.prompt_style}" for arm in self.arms]
         return EpisodeTrace(
             episode=now.key,
@@ -293,7 +305,7 @@ class LiveEngine:
             cost_unit_usd=self.cost_unit,
             budget_usd=now.limits.budget_usd,
             deadline_s=now.limits.deadline_s,
-            profile=profile_settings(Profile("live", client=self.client)),
+            profile=dict(_settings(self.client)),
             models=self.models,
             prompt_styles=self.styles,
             direct=None if self.direct_arm is None else names[self.direct_arm],
@@ -317,7 +329,7 @@ class LiveEngine:
                 model=self.arms[chosen.arm].model if chosen else None,
                 answer=chosen.answer if chosen else None,
                 score=score,
-                reward=float(reward(score, now.cost, now.penalty, self.cost_unit)),
+                reward=None if score is None else float(reward(score, now.cost, now.penalty, self.cost_unit)),
             ),
             cost_usd=now.cost,
             time_s=now.time,

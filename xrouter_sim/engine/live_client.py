@@ -16,6 +16,7 @@ from responses_db.cells import Cell
 from responses_db.completion import billed_usd, mean_logprob, status_of, text_of, usage_of
 from responses_db.providers.base import Model, Price, Provider
 from responses_db.providers.client import ChatClient, Failure
+from responses_db.providers.client import Reply as Came
 from responses_db.query import Query
 from xrouter_sim.engine.live import Arm, Reply
 from xrouter_sim.engine.semantics import Outcome
@@ -45,18 +46,17 @@ class ChatAsker:
     """Asks the models of open connections. Make one with `open_asker`."""
 
     def __init__(self, lines: Mapping[str, _Line], max_tokens: int) -> None:
-        self._lines, self._max_tokens = lines, max_tokens
+        self.lines, self.max_tokens = lines, max_tokens
         self.provenance = " and ".join(sorted({line.provider.provenance for line in lines.values()}))
 
     async def ask(self, arm: Arm, sample: int, query: Query, timeout_s: float) -> Reply:
         """See `live.Asker`. What an attempt without an answer was billed is not known: it is taken at most."""
-        line = self._lines[arm.model]
-        most = line.model.max_tokens or self._max_tokens
-        cell = Cell(query, line.provider, line.model, arm.prompt_style, arm.system, sample, most)
+        line = self.lines[arm.model]
+        cell = self.cell(arm, sample, query)
         body, began = cell.request(), time.perf_counter()
         try:
             async with asyncio.timeout(timeout_s):
-                came = await line.client.complete(body)
+                came = await self.send(line.client, body)
         except TimeoutError:
             return Reply(Outcome.TIMEOUT, None, timeout_s, most_usd(cell, body))
         if isinstance(came, Failure):
@@ -73,7 +73,18 @@ class ChatAsker:
             came.latency_s,
             most_usd(cell, body) if cost is None else cost,
             mean_logprob(came.body),
+            usage,
         )
+
+    def cell(self, arm: Arm, sample: int, query: Query) -> Cell:
+        """What is asked for."""
+        line = self.lines[arm.model]
+        most = line.model.max_tokens or self.max_tokens
+        return Cell(query, line.provider, line.model, arm.prompt_style, arm.system, sample, most)
+
+    async def send(self, client: ChatClient, body: bytes) -> Came | Failure:
+        """One attempt."""
+        return await client.complete(body)
 
 
 @asynccontextmanager

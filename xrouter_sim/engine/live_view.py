@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from math import log1p
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -33,6 +33,16 @@ HEDGES = re.compile(
     r"(?i)\b(maybe|perhaps|probably|possibly|not (entirely )?(sure|certain)|i think|i guess|might be|roughly)\b"
 )
 """How often a text voices doubt: `hedges_in` of responses_db/schema_2.sql, for texts that are in no store."""
+
+
+def option_of(answer: str | None) -> int:
+    """Which letter an answer is, from A (1) to J, as `features.answer_options` has it; 0: none. A grader may fold case.
+
+    >>> option_of("b"), option_of("42")
+    (2, 0)
+    """
+    letter = "ABCDEFGHIJ".find(answer.upper()) if answer and len(answer) == 1 else -1
+    return letter + 1
 
 
 @dataclass
@@ -96,6 +106,8 @@ class _Lookup:
     there: Bools  # [1, M]
     answers: Ints  # [1, L]
     evidences: Floats  # [1, L, E]
+    options: Ints  # [1, L] which letter each answer is, from A (1); 0 none
+    live: ClassVar[bool] = True
 
     def price(self, world: Ints, period: Ints) -> Floats:
         """Live prices are those of the price cards."""
@@ -116,14 +128,16 @@ def observation(now: _Episode, place: int, engine: LiveEngine) -> Observation:
     slots, most = now.slots, engine.client.max_calls
     words, costs, times = np.full((1, most), EMPTY), np.zeros((1, most)), np.zeros((1, most))
     answers, evidences = np.full((1, most), -1), np.zeros((1, most, len(EVIDENCE)))
+    options = np.zeros((1, most), np.int64)
     known = sorted({seen.usable_answer for seen in slots if seen.usable_answer is not None})
     for slot, seen in enumerate(slots):
         words[0, slot], costs[0, slot], times[0, slot] = seen.word(), seen.cost, seen.seconds
         if seen.outcome == Outcome.OK:
             evidences[0, slot] = seen.evidence()
             answers[0, slot] = -1 if seen.answer is None else known.index(seen.answer)
+            options[0, slot] = option_of(seen.answer)
     there = np.array([[model not in now.away for model in engine.models]])
-    lookup = _Lookup(Profile("live", client=engine.client), there, answers, evidences)
+    lookup = _Lookup(Profile("live", client=engine.client), there, answers, evidences, options)
     budget, deadline = now.limits.budget_usd, now.limits.deadline_s
     return Observation(
         simulator=cast(Simulator, lookup),

@@ -132,6 +132,11 @@ class TracedSimulator(Simulator):
         assert next(batches, None) is None
         assert np.array_equal(slot, episodes.n_slots)
 
+    def forget(self) -> None:
+        """All that was recorded, so that other episodes can be played."""
+        self._turns.clear()
+        self._attempts.clear()
+
     # --- the traces ---------------------------------------------------------------------------------------------------
 
     def traces(self, episodes: Episodes, router: str, texts: Texts | None = None) -> list[EpisodeTrace]:

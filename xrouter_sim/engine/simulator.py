@@ -4,6 +4,8 @@ Written once for NumPy and torch (see `arrays`). Turns are carried out in chunks
 call, an end) is worked on apart where the backend can tell without stalling.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +29,9 @@ class Simulator:
 
     Arrays that go in and come out are those of the backend, `self.xp`.
     """
+
+    live: ClassVar[bool] = False
+    """Whether responses come from elsewhere than the replay: see `live_view`."""
 
     def __init__(
         self,

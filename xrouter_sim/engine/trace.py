@@ -93,8 +93,9 @@ class End:
     slot: int | None
     model: str | None
     answer: str | None
-    score: float
-    reward: float
+    score: float | None
+    """Null, as the reward, where nobody knows what is right: the query has no grader."""
+    reward: float | None
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,8 @@ class Encoder:
             ok[row, arm] = observation.ok[row, slot]
             usable = observation.ok[row, slot]
             row, slot, arm = row[usable], slot[usable], arm[usable]
-            cell = observation.query[row], arm, observation.sample[row, slot]
-            answer[row, arm], option[row, arm] = self.seen.answer[cell], self.options[cell]
-            evidence[row, arm] = self.standardised(self.seen.evidence[cell], arm)
+            answer[row, arm], option[row, arm], told = self._told(observation, row, slot, arm)
+            evidence[row, arm] = self.standardised(told, arm)
             expected = self.prior.cost[observation.query[row], arm] * price[row, arm]
             dearer[row, arm] = log_ratio(observation.slot_cost[row, slot], expected)
         may_call = callable_arms(observation, self.model_of_arm)
@@ -181,6 +180,16 @@ class Encoder:
             last_turn=torch.from_numpy(observation.last_turn)[:, None],
             **shown,
         )
+
+    def _told(self, observation: Observation, row: Ints, slot: Ints, arm: Ints) -> tuple[Ints, Ints, Floats]:
+        """Answers [n], options [n] and evidence [n, E] of usable responses. What running code told is not known of live
+        ones."""
+        if observation.live:
+            plain = observation.evidence[row, slot]
+            missing = self.evidence_mean[arm][:, plain.shape[1] :]
+            return observation.answer[row, slot], observation.option[row, slot], np.hstack([plain, missing])
+        cell = observation.query[row], arm, observation.sample[row, slot]
+        return self.seen.answer[cell], self.options[cell], self.seen.evidence[cell]
 
     def _pool(self, observation: Observation, price: Floats, called: Bools, may_call: Bools) -> Ints:
         """[B, m] the arms to weigh."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
@@ -135,7 +135,8 @@ class Endpoint:
                 if not mouth.said:
                     yield wire.piece(request_id, asked.model, served.text, first=True)
                 yield wire.ending(request_id, asked.model, served, include_usage=asked.include_usage)
-            except Refusal as refusal:
+            except Exception as error:
+                refusal = error if isinstance(error, Refusal) else internal(error)
                 self.metrics.requests.labels("200", refusal.code).inc()
                 yield wire.broken(refusal)
             finally:
@@ -143,15 +144,35 @@ class Endpoint:
 
         return StreamingResponse(events(), media_type="text/event-stream", headers={"x-request-id": request_id})
 
-    def list_models(self) -> dict[str, object]:
+    async def list_models(self, request: Request) -> Response:
         """GET /v1/models"""
-        return {
-            "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": 0, "owned_by": "xrouter-sim"}
-                for name in [MODEL, *self.backend.models]
-            ],
-        }
+        await self.who(request)
+        models = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "xrouter-sim"}
+            for name in [MODEL, *self.backend.models]
+        ]
+        return JSONResponse({"object": "list", "data": models})
+
+    async def tell_metrics(self, request: Request) -> Response:
+        """GET /metrics"""
+        await self.who(request)
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def internal(error: Exception) -> Refusal:
+    """What is told of an error of ours. Its message may hold a prompt, so it is neither told nor logged."""
+    log.error("internal error: %s", type(error).__name__)
+    return Refusal(500, "server_error", "internal", "an internal error: the server's log has its kind")
+
+
+async def guarded(answer: Awaitable[Response]) -> Response:
+    """Here and not in a handler of the framework, which would print the error as well."""
+    try:
+        return await answer
+    except Refusal:
+        raise
+    except Exception as error:
+        raise internal(error) from None
 
 
 def make_app(endpoint: Endpoint) -> FastAPI:
@@ -160,19 +181,11 @@ def make_app(endpoint: Endpoint) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        try:
-            return await endpoint.complete(request)
-        except Refusal:
-            raise
-        except Exception as error:  # its message may hold a prompt
-            log.error("internal error: %s", type(error).__name__)
-            message = "an internal error: the server's log has its kind"
-            raise Refusal(500, "server_error", "internal", message) from None
+        return await guarded(endpoint.complete(request))
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
-        await endpoint.who(request)
-        return JSONResponse(endpoint.list_models())
+        return await guarded(endpoint.list_models(request))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -180,8 +193,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
-        await endpoint.who(request)
-        return Response(endpoint.metrics.text(), media_type="text/plain; version=0.0.4")
+        return await guarded(endpoint.tell_metrics(request))
 
     def told(refusal: Refusal) -> Response:
         endpoint.metrics.requests.labels(str(refusal.status), refusal.code).inc()

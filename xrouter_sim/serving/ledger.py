@@ -160,11 +160,21 @@ class Ledger:
     async def hold(self, key_id: int, request_id: str, model: str, usd: float) -> int | None:
         """Keep so much back for a call; None when that would exceed the key's budget, or the server's."""
         nano = nano_of(usd)
-        return await self._do(lambda con: _hold(con, self._cap, key_id, request_id, model, nano))
+        job = self._put(lambda con: _hold(con, self._cap, key_id, request_id, model, nano))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(job))
+        except asyncio.CancelledError:  # nothing was sent, so nothing is kept back
+            job.add_done_callback(self._release)
+            raise
 
     async def settle(self, hold: int, usd: float, outcome: str) -> None:
         """The call is over and cost so much."""
         await self._do(lambda con: _settle(con, hold, nano_of(usd), outcome))
+
+    def _release(self, job: "Future[int | None]") -> None:
+        """Take back a hold that nobody waited for."""
+        if job.exception() is None and (hold := job.result()) is not None:
+            self._put(lambda con: _settle(con, hold, 0, "not sent"))
 
     def settle_in_full(self, hold: int) -> None:
         """The call was given up half-way: it may be billed. Returns at once."""
@@ -186,8 +196,16 @@ class Ledger:
         return done
 
     def _write(self) -> None:
-        synced = time.monotonic()
-        while (first := self._jobs.get()) is not None:
+        synced, unsynced = time.monotonic(), False
+        while True:
+            try:
+                first = self._jobs.get(timeout=SYNC_S if unsynced else None)
+            except queue.Empty:
+                synced, unsynced = time.monotonic(), not self._synced()
+                continue
+            if first is None:
+                self._synced()
+                return
             jobs: list[Job] = [first]
             stop = False
             while len(jobs) < MOST_TOGETHER and not self._jobs.empty():
@@ -197,11 +215,19 @@ class Ledger:
                     break
                 jobs.append(more)
             self._together(jobs)
-            if time.monotonic() - synced >= SYNC_S or stop:
-                self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # waits for the disk
-                synced = time.monotonic()
+            unsynced = True
+            if stop or time.monotonic() - synced >= SYNC_S:
+                synced, unsynced = time.monotonic(), not self._synced()
             if stop:
                 return
+
+    def _synced(self) -> bool:
+        """Wait for the disk. What a full disk refuses now is tried again; the records are in the log meanwhile."""
+        try:
+            self._con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
 
     def _together(self, jobs: list[Job]) -> None:
         """One transaction; a job that fails takes back its own part alone."""

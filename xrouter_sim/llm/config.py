@@ -40,6 +40,8 @@ class LLMConfig:
     shares: Shares = field(default_factory=Shares)
     knowledge: float = 0.1
     """What the teacher knows beyond the domain's rates, 0 to 1."""
+    margin: float = 0.05
+    """How much less reward a behaviour may promise than the best one on a query, and still be shown there."""
     noise: float = 0.1
     """The chance that a demonstrated call asks a model drawn at random."""
     warm_rate: float = 1e-3

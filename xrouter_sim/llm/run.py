@@ -104,7 +104,8 @@ class Lab:
         ]
         chances = Chances.of(self.replay, self.ground.train, config.knowledge)
         answers = {int(query): reference for query in self.ground.train if (reference := self._answer(int(query)))}
-        teacher = Teacher(chances, config.noise, config.seed, answers if config.shares.direct else None)
+        shown = answers if config.shares.direct else None
+        teacher = Teacher(chances, config.noise, config.seed, shown, config.margin)
         return demonstrate(teacher, [self.env(simulator) for simulator in self.worlds], rows, config.shares)
 
     def _answer(self, query: int) -> str | None:

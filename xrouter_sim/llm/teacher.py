@@ -4,7 +4,7 @@ The teacher knows each arm's chance of being right (`Chances`) and today's price
 it does what is best within that behaviour; `noise` makes it near-optimal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ from xrouter_sim.envs.episode_text import TextEpisode
 from xrouter_sim.replay import Floats, Ints, Replay
 
 Behaviour = Literal["single", "escalate", "parallel", "direct"]
+BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 
 WRONG = 8
 """How many wrong answers a question is taken to have, each as likely: then two that agree are rarely wrong alike."""
@@ -37,10 +38,12 @@ class Shares:
     parallel: float = 0.2
     direct: float = 0.0
 
-    def draw(self, rng: np.random.Generator) -> Behaviour:
-        weights = np.array([self.single, self.escalate, self.parallel, self.direct])
-        names: tuple[Behaviour, ...] = get_args(Behaviour)
-        return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    def draw(self, rng: np.random.Generator, among: Collection[Behaviour] = BEHAVIOURS) -> Behaviour:
+        """One of these behaviours; any of them where none has a share."""
+        weights = np.array([getattr(self, name) if name in among else 0.0 for name in BEHAVIOURS])
+        if not weights.sum():
+            weights = np.array([float(name in among) for name in BEHAVIOURS])
+        return BEHAVIOURS[int(rng.choice(len(BEHAVIOURS), p=weights / weights.sum()))]
 
     def __post_init__(self) -> None:
         weights = (self.single, self.escalate, self.parallel, self.direct)
@@ -87,11 +90,32 @@ class Step:
 class Teacher:
     """Demonstrates one episode: `steps` yields a step, and goes on when the environment has carried it out."""
 
-    def __init__(self, chances: Chances, noise: float, seed: int, answers: dict[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        chances: Chances,
+        noise: float,
+        seed: int,
+        answers: dict[int, str] | None = None,
+        margin: float = 1.0,
+    ) -> None:
         """`noise`: the chance that a called arm is drawn from the pool at random. `answers`: what a direct answer to a
-        query says."""
-        self.chances, self.noise, self.answers = chances, noise, answers or {}
+        query says. `margin`: how much less reward a behaviour may promise than the best one and still be shown."""
+        self.chances, self.noise, self.answers, self.margin = chances, noise, answers or {}, margin
         self.rng = np.random.default_rng(seed)
+
+    def behaviour(self, env: TextEpisode, shares: Shares) -> Behaviour:
+        """Draw one of those that pay on the query of an episode that begins."""
+        state = _State(env, self.chances)
+        worth: dict[Behaviour, float] = {
+            "single": state.best_arm()[1],
+            "escalate": state.best_opening()[1],
+            "parallel": state.set_worth(state.best_set()),
+        }
+        worth = {name: value for name, value in worth.items() if getattr(shares, name)} or worth
+        paying: list[Behaviour] = [name for name, value in worth.items() if value >= max(worth.values()) - self.margin]
+        if state.query in self.answers:
+            paying.append("direct")
+        return shares.draw(self.rng, paying)
 
     def steps(self, env: TextEpisode, behaviour: Behaviour) -> Iterator[Step]:
         state = _State(env, self.chances)
@@ -101,7 +125,7 @@ class Teacher:
         if behaviour == "parallel":
             yield Step(self._disturbed(state, state.best_set()))
         elif behaviour == "escalate":
-            yield Step(self._disturbed(state, (state.best_opening(),)))
+            yield Step(self._disturbed(state, (state.best_opening()[0],)))
         while not env._done:
             state = _State(env, self.chances)
             slot, worth = state.best_response()
@@ -130,6 +154,7 @@ class _State:
         episodes, simulator = env.episodes, env.simulator
         seen, arms = simulator.observe(episodes), simulator.replay.model_of_arm
         self.query = int(episodes.query[0])
+        self.unread = 1 - chances.right[self.query] / chances.right_if_read[self.query]
         self.p, self.p_if_read = chances.right[self.query], chances.right_if_read[self.query]
         scale = float(episodes.penalty[0]) / simulator.cost_unit
         self.spending = chances.usd[self.query] * seen.price[0][arms] * scale
@@ -150,23 +175,24 @@ class _State:
         arm = int(worth.argmax())
         return (arm, float(worth[arm])) if self.callable.any() else (NO_CALL, 0.0)
 
-    def best_opening(self) -> int:
-        """The arm to call first if a second one is called where it fails, and failure is seen."""
+    def best_opening(self) -> tuple[int, float]:
+        """The arm to call first if a second one is called where it gives no answer, and what that is worth."""
         arms = np.flatnonzero(self.callable)
         first, second = np.meshgrid(arms, arms, indexing="ij")
         one = self.p[first] * np.maximum(self.left - self.spending[first], 0)
         both = np.maximum(self.left - self.spending[first] - self.spending[second], 0)
-        worth = one + np.where(first == second, 0.0, (1 - self.p[first]) * self.p[second] * both)
-        return int(first.flat[worth.argmax()])
+        worth = one + np.where(first == second, 0.0, self.unread[first] * self.p[second] * both)
+        return int(first.flat[worth.argmax()]), float(worth.max())
 
     def best_set(self) -> tuple[int, ...]:
         """The two or three arms whose most trusted answer is worth most."""
         worth = self.p * np.maximum(self.left - self.spending, 0.0)
         arms = [int(arm) for arm in np.argsort(-worth, kind="stable") if self.callable[arm]][:CANDIDATES]
         sets = [chosen for size in range(2, WIDEST + 1) for chosen in combinations(arms, size)] or [tuple(arms)]
-        return max(sets, key=self._set_worth)
+        return max(sets, key=self.set_worth)
 
-    def _set_worth(self, arms: tuple[int, ...]) -> float:
+    def set_worth(self, arms: tuple[int, ...]) -> float:
+        """Of calling them at once and taking the answer trusted most."""
         left = self.left - sum(self.spending[arm] for arm in arms)
         return float(max(left, 0.0) * chance_of_best(self.p[list(arms)]))
 

@@ -19,7 +19,8 @@ def demonstrate(
     traces = []
     for row in rows:
         env = envs[row.get("world", 0)]
-        talk, behaviour = Conversation.begin(env, row), shares.draw(teacher.rng)
+        talk = Conversation.begin(env, row)
+        behaviour = teacher.behaviour(env, shares)
         for step in teacher.steps(env, behaviour):
             if step.text is not None:
                 talk.says(step.text, [])

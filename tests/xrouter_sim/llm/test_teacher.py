@@ -1,6 +1,7 @@
 """Demonstrations: each behaviour is shown, and each is best within itself."""
 
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,26 +10,20 @@ from responses_db import LabError
 from tests.xrouter_sim.llm.worlds import REPLAY, TRAIN, UNIT, brief, row
 from xrouter_sim.engine.semantics import Final
 from xrouter_sim.llm import teacher as module
-from xrouter_sim.llm.teacher import Chances, Shares, Teacher
+from xrouter_sim.llm.teacher import BEHAVIOURS, Chances, Shares, Teacher
 from xrouter_sim.llm.traces import demonstrate
 from xrouter_sim.reward import reward
 
 KNOWING = Chances.of(REPLAY, TRAIN, 1.0)
 
 
-def shown(behaviour: str, query: int = 0, penalty: float = 0.5, chances: Chances = KNOWING, noise: float = 0.0):
-    env = brief(longest=100)
+def shown(
+    behaviour: str, query: int = 0, penalty: float = 0.5, chances: Chances = KNOWING, noise: float = 0.0, replay=REPLAY
+):
+    env = brief(replay=replay, longest=100)
     teacher = Teacher(chances, noise, 0, {query: "Answer: 0"})
-    [trace] = demonstrate(
-        teacher,
-        [env],
-        [row(query, penalty=penalty)],
-        Shares(
-            **{"single": 0.0}
-            | {behaviour: 1.0}
-            | {other: 0.0 for other in ("single", "escalate", "parallel", "direct") if other != behaviour}
-        ),
-    )
+    shares = Shares(**{name: float(name == behaviour) for name in BEHAVIOURS})
+    [trace] = demonstrate(teacher, [env], [row(query, penalty=penalty)], shares)
     return env, trace
 
 
@@ -53,15 +48,17 @@ def test_parallel_calls_several_at_once_and_selects_one():
     assert trace["behaviour"] == "parallel"
 
 
-def test_escalate_goes_on_after_an_answer_that_cannot_be_trusted():
+def test_escalate_goes_on_where_no_answer_can_be_read_and_takes_one_that_can():
     usd = np.tile([0.00001, 0.001, 0.001], (len(KNOWING.usd), 1))  # at λ = 0.5: 0.0025, 0.25 and 0.25 of the reward
-    sure = np.tile([0.95, 0.95, 0.95], (len(usd), 1))
-    env, _ = shown("escalate", chances=Chances(sure, usd, sure))
-    assert env.steps == [((0,), Final.CONTINUE), ((), 0)]
-    unsure = np.tile([0.5, 0.9, 0.9], (len(usd), 1))
-    env, _ = shown("escalate", chances=Chances(unsure, usd, unsure))
-    assert [len(calls) for calls, _ in env.steps] == [1, 1, 0]
-    assert env.steps[0][0] == (0,)
+    right, if_read = np.tile([0.62, 0.9, 0.9], (len(usd), 1)), np.tile([0.95, 0.9, 0.9], (len(usd), 1))
+    answer = REPLAY.answer.copy()
+    answer[1::2, 0] = -1
+    silent = replace(REPLAY, answer=answer, memo={})
+    for query in TRAIN[:6]:
+        env, _ = shown("escalate", int(query), chances=Chances(right, usd, if_read), replay=silent)
+        calls = [called for called, _ in env.steps if called]
+        assert calls[0] == (0,)
+        assert len(calls) == 1 + query % 2
 
 
 def test_an_answer_that_can_be_read_is_trusted_more_where_failures_show():
@@ -69,6 +66,19 @@ def test_an_answer_that_can_be_read_is_trusted_more_where_failures_show():
     right, if_read = np.tile([0.5, 0.9, 0.9], (len(usd), 1)), np.tile([0.95, 0.95, 0.95], (len(usd), 1))
     env, _ = shown("escalate", chances=Chances(right, usd, if_read))
     assert env.steps == [((0,), Final.CONTINUE), ((), 0)]
+
+
+def test_a_behaviour_is_shown_where_it_pays():
+    usd = np.tile([0.00001, 0.0002, 0.0002], (len(KNOWING.usd), 1))
+    silent = Chances(np.tile([0.5, 0.9, 0.1], (len(usd), 1)), usd, np.tile([0.99, 0.9, 0.1], (len(usd), 1)))
+    alike = Chances(np.tile([0.1, 0.7, 0.7], (len(usd), 1)), usd, np.tile([0.1, 0.7, 0.7], (len(usd), 1)))
+    alike.right[:, 0] = alike.right_if_read[:, 0] = 0.7
+    for chances, best in ((silent, "escalate"), (alike, "parallel")):
+        env = brief()
+        env.reset(**row(penalty=0.5))
+        shown = {Teacher(chances, 0.0, seed, margin=0.0).behaviour(env, Shares()) for seed in range(8)}
+        assert shown == {best}
+        assert len({Teacher(chances, 0.0, seed).behaviour(env, Shares()) for seed in range(16)}) == 3
 
 
 def test_direct_says_the_reference_and_no_tool():

@@ -7,19 +7,20 @@ from tests.xrouter_sim.tiny import tiny_replay
 from xrouter_sim.engine.profile import Profile
 from xrouter_sim.engine.simulator import Simulator
 from xrouter_sim.envs.brief import BriefRoutingEnv
+from xrouter_sim.replay import Replay
 
 REPLAY = tiny_replay(queries=40, samples=2)
 TRAIN = REPLAY.indices("train")
 UNIT = 0.002
 
 
-def simulator(profile: str = "calm") -> Simulator:
-    return Simulator(REPLAY, Profile.load(profile), 3, UNIT)
+def simulator(profile: str = "calm", replay: Replay = REPLAY) -> Simulator:
+    return Simulator(replay, Profile.load(profile), 3, UNIT)
 
 
-def brief(profile: str = "calm", **options) -> BriefRoutingEnv:
-    options = {"texts": CodeTexts(REPLAY), "penalties": (0.5,)} | options
-    return BriefRoutingEnv(simulator(profile), TRAIN, **options)
+def brief(profile: str = "calm", replay: Replay = REPLAY, **options) -> BriefRoutingEnv:
+    options = {"texts": CodeTexts(replay), "penalties": (0.5,)} | options
+    return BriefRoutingEnv(simulator(profile, replay), TRAIN, **options)
 
 
 def row(query: int = 0, key: int = 0, penalty: float = 0.5) -> dict:

@@ -12,6 +12,7 @@ from xrouter_sim.cli.bench_routers import bench_routers as bench_routers
 from xrouter_sim.cli.bench_serve import bench_serve as bench_serve
 from xrouter_sim.cli.bench_store import bench_store as bench_store
 from xrouter_sim.cli.bounds import bounds
+from xrouter_sim.cli.compare import compare
 from xrouter_sim.cli.embedding import embed_store
 from xrouter_sim.cli.exporting import export as export  # adds itself to the group
 from xrouter_sim.cli.harvest import harvest
@@ -66,7 +67,7 @@ def main() -> None:
 
 for command in (
     *(harvest, import_group, store_group, bounds, train, simulate),
-    *(trace_group, evaluate, report, serve, keys_group, bench_group),
+    *(trace_group, evaluate, compare, report, serve, keys_group, bench_group),
 ):
     main.add_command(command)
 store_group.add_command(embed_store)

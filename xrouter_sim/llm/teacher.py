@@ -123,7 +123,8 @@ class Teacher:
             yield Step(text=text)
             return
         if behaviour == "parallel":
-            yield Step(self._disturbed(state, state.best_set()))
+            arms = self._disturbed(state, state.best_set())
+            yield Step(arms, Final.VOTE if len(arms) > 2 else Final.CONTINUE)  # two that differ have no majority
         elif behaviour == "escalate":
             yield Step(self._disturbed(state, (state.best_opening()[0],)))
         while not env._done:

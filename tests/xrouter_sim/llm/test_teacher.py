@@ -41,11 +41,15 @@ def test_single_calls_the_arm_with_the_best_expected_reward(penalty):
         assert worth[called[0]] == pytest.approx(worth.max())
 
 
-def test_parallel_calls_several_at_once_and_selects_one():
-    env, trace = shown("parallel")
-    assert len(env.steps[0][0]) >= 2
-    assert trace["messages"][-1]["tool_calls"][0]["function"]["name"] in ("take", "use", "call")
+def test_parallel_lets_three_vote_and_reads_two():
+    usd = np.full_like(KNOWING.usd, 0.00001)
+    three, two = np.full_like(usd, 0.7), np.tile([0.9, 0.89, 0.02], (len(usd), 1))
+    env, trace = shown("parallel", chances=Chances(three, usd, three))
+    assert [(len(calls), final) for calls, final in env.steps] == [(3, Final.VOTE)]
     assert trace["behaviour"] == "parallel"
+    env, trace = shown("parallel", chances=Chances(two, usd, two))
+    assert (len(env.steps[0][0]), env.steps[0][1]) == (2, Final.CONTINUE)
+    assert env.steps[1][0] == ()
 
 
 def test_escalate_goes_on_where_no_answer_can_be_read_and_takes_one_that_can():

@@ -108,12 +108,12 @@ class LLMConfig:
 
 
 SMOLLM2 = {
-    "traces": 512,
+    "traces": 1200,
     "warm_rate": 5e-4,
     "warm_batch": 8,
-    "steps": 40,
-    "prompts": 2,
-    "rate": 2e-4,
+    "steps": 28,
+    "prompts": 4,
+    "rate": 5e-5,
     "most_tokens": 32,
     "test_queries": 120,
 }

@@ -59,6 +59,8 @@ class Chances:
     right: Floats
     usd: Floats
     right_if_read: Floats
+    together: "Together | None" = None
+    """What arms are worth together; without it they are taken to err independently."""
 
     @classmethod
     def of(cls, replay: Replay, queries: Ints, knowledge: float) -> "Chances":
@@ -75,7 +77,49 @@ class Chances:
             known = replay.sample_mask[rows]
             read[rows] = ((replay.answer[rows] >= 0) & known).sum(axis=(0, 2)) / np.maximum(known.sum(axis=(0, 2)), 1)
         right = np.clip(right, 0.01, 0.99)
-        return cls(right, usd, np.clip(right / np.maximum(read, 0.01), 0.01, 0.99))
+        if_read = np.clip(right / np.maximum(read, 0.01), 0.01, 0.99)
+        return cls(right, usd, if_read, Together(replay, queries, if_read, knowledge))
+
+    def of_set(self, query: int, arms: tuple[int, ...]) -> float:
+        """The chance that the most trusted answer is right when these arms are asked."""
+        if self.together is None:
+            return chance_of_best(self.right[query, list(arms)])
+        return self.together.right(query, tuple(sorted(arms)))
+
+
+class Together:
+    """How often the most trusted answer of several arms is right, measured on training queries.
+
+    Models err alike: a vote of three is worth less than independent errors would make it.
+    """
+
+    def __init__(self, replay: Replay, queries: Ints, if_read: Floats, knowledge: float) -> None:
+        self.replay, self.if_read, self.knowledge = replay, if_read, knowledge
+        self.rows = {domain: queries[replay.domains[queries] == domain] for domain in np.unique(replay.domains)}
+        self.known: dict[tuple[str, tuple[int, ...]], Floats] = {}
+
+    def right(self, query: int, arms: tuple[int, ...]) -> float:
+        """In [0, 1]; a query's own answers and its domain's mixed by `knowledge`, as `Chances.of` mixes them."""
+        domain = str(self.replay.domains[query])
+        rows = self.rows[domain]
+        if (domain, arms) not in self.known:
+            self.known[domain, arms] = self._measured(rows, arms)
+        taken = self.known[domain, arms]
+        own = taken[rows == query]
+        mean = float(taken.mean())
+        return float(self.knowledge * own[0] + (1 - self.knowledge) * mean) if len(own) else mean
+
+    def _measured(self, rows: Ints, arms: tuple[int, ...]) -> Floats:
+        """Of each query, the mean score of the most trusted answer over samples, [n]."""
+        at = np.ix_(rows, np.array(arms))
+        answer, p = self.replay.answer[at], self.if_read[at][:, :, None]
+        alike = (answer[:, :, None] == answer[:, None]) & (answer[:, None] >= 0)  # [n, arms, arms, samples]
+        trust = np.where(alike, np.log(p)[:, None], np.log((1 - p) / WRONG)[:, None]).sum(axis=2)
+        best = np.where(answer >= 0, trust, -np.inf).argmax(axis=1)[:, None]
+        score = np.take_along_axis(self.replay.score[at], best, axis=1)[:, 0]
+        read, samples = (answer >= 0).any(axis=1), self.replay.sample_mask[at].all(axis=1)
+        earned: Floats = np.where(read & samples, score, 0.0).sum(axis=1) / np.maximum(samples.sum(axis=1), 1)
+        return earned
 
 
 @dataclass(frozen=True)
@@ -152,7 +196,7 @@ class _State:
     """An episode as the teacher sees it. Spending is in units of a right answer's worth."""
 
     def __init__(self, env: TextEpisode, chances: Chances) -> None:
-        episodes, simulator = env.episodes, env.simulator
+        self.chances, episodes, simulator = chances, env.episodes, env.simulator
         seen, arms = simulator.observe(episodes), simulator.replay.model_of_arm
         self.query = int(episodes.query[0])
         self.unread = 1 - chances.right[self.query] / chances.right_if_read[self.query]
@@ -195,7 +239,7 @@ class _State:
     def set_worth(self, arms: tuple[int, ...]) -> float:
         """Of calling them at once and taking the answer trusted most."""
         left = self.left - sum(self.spending[arm] for arm in arms)
-        return float(max(left, 0.0) * chance_of_best(self.p[list(arms)]))
+        return max(float(left), 0.0) * self.chances.of_set(self.query, arms)
 
     def best_response(self) -> tuple[int | None, float]:
         """The response to trust most, and what ending with it is worth; None where there is no usable one."""

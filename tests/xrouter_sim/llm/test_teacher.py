@@ -85,6 +85,16 @@ def test_a_behaviour_is_shown_where_it_pays():
         assert len({Teacher(chances, 0.0, seed).behaviour(env, Shares()) for seed in range(16)}) == 3
 
 
+def test_arms_that_err_alike_are_worth_no_more_together():
+    answer, score = REPLAY.answer.copy(), REPLAY.score.copy()
+    answer[:], score[:] = answer[:, :1], score[:, :1]  # all arms say what the first one says
+    copies = Chances.of(replace(REPLAY, answer=answer, score=score, memo={}), TRAIN, 0.0)
+    alone = replace(copies, together=None)
+    for query in TRAIN[:6]:
+        assert copies.of_set(int(query), (0, 1, 2)) == pytest.approx(copies.right[query, 0], abs=0.01)
+        assert alone.of_set(int(query), (0, 1, 2)) > copies.right[query, 0] + 0.02
+
+
 def test_direct_says_the_reference_and_no_tool():
     env, trace = shown("direct")
     assert trace["messages"][-1] == {"role": "assistant", "content": "Answer: 0"}

@@ -268,6 +268,21 @@ def test_the_same_seed_gives_the_same_decisions(trained):
     assert first.equals(again)
 
 
+def test_what_was_stopped_goes_on_where_it_was(trained, tmp_path: Path):
+    store, out, _ = trained
+    stopped = tmp_path / "stopped"
+    shutil.copytree(out, stopped)
+    shutil.rmtree(stopped / "final")  # as if it had been stopped while GRPO began
+    (stopped / "decisions.parquet").unlink()
+    said: list[str] = []
+    run(LLMTask(store, stopped, SMALL, resume=True, say=said.append))
+    first, again = (pl.read_parquet(folder / "decisions.parquet") for folder in (out, stopped))
+    assert first.equals(again)
+    state = json.loads(next((stopped / "warm_start").glob("checkpoint-*/trainer_state.json")).read_text())
+    original = json.loads(next((out / "warm_start").glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state == original  # the warm start was taken as it was
+
+
 # --- what a user can mend ---------------------------------------------------------------------------------------------
 
 

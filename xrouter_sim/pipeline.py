@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from responses_db import LabError
+from responses_db.plugins import from_file, names_file
 from responses_db.store import versions
 from xrouter_sim.costs import Costs
 from xrouter_sim.engine.profile import Profile
@@ -158,8 +159,23 @@ def make(name: str, replay: Replay) -> Router:
     if name.startswith("always:") and name.removeprefix("always:") in replay.arm_names:
         arm = name.removeprefix("always:")
         return Always(replay.arm_names.index(arm), arm)
+    if names_file(name):
+        return _own(name)
     known = ", ".join([RL, *ROUTERS, f"always:{replay.arm_names[0]} …"])
-    raise LabError(f"no router {name!r}: choose one of {known}")
+    raise LabError(f"no router {name!r}: choose one of {known}; or name one of your own, as mine.py:Mine")
+
+
+def _own(name: str) -> Router:
+    """The router of a user's file, FILE.py:CLASS. What it is called must not be another's name."""
+    try:
+        router = from_file(name)()
+    except TypeError as error:
+        raise LabError(f"{name} makes no router when it is called without arguments: {error}") from error
+    if not isinstance(router, Router):
+        raise LabError(f"{name} is no router: derive it from xrouter_sim.routers.base.Router, or SingleShot")
+    if router.name in ROUTERS or is_trained(router.name):
+        raise LabError(f"{name} calls itself {router.name!r}, as a router of the lab does: give it another `name`")
+    return router
 
 
 def check_folder(task: Task, router: Router) -> None:
@@ -228,7 +244,7 @@ def _manifest(
     splits = {split: len(replay.indices(split)) for split in sorted(set(replay.splits.tolist()))}
     return {
         "name": task.out.resolve().name,
-        "router": task.router,
+        "router": routers[0].name,
         "command": shlex.join(["xrouter-sim", *sys.argv[1:]]),
         "config": config_as_dict(task.config) if is_trained(task.router) else {"seed": task.config.seed},
         "seed": task.config.seed,

@@ -1,4 +1,5 @@
-"""How an answer is scored. A new grader is one new file and one line in GRADERS."""
+"""How an answer is scored. A new grader is one new file and one line in GRADERS; a package of your own
+announces an instance as an entry point of `xrouter_sim.graders`."""
 
 from responses_db.graders.base import Grader, Verdict, final_answer, grade
 from responses_db.graders.choice import ChoiceGrader
@@ -8,6 +9,7 @@ from responses_db.graders.judge import JudgeGrader
 from responses_db.graders.mathematics import MathGrader
 from responses_db.graders.numeric import NumericGrader
 from responses_db.graders.reasoning_gym import ReasoningGymGrader
+from responses_db.plugins import plugins
 
 __all__ = ["GRADERS", "JUDGE", "Grader", "Verdict", "final_answer", "grade"]
 
@@ -25,3 +27,4 @@ JUDGE = JudgeGrader.name
 """The one grader that cannot grade at once: it must ask a model (see judging.py)."""
 
 GRADERS = {grader.name: grader for grader in _ALL}
+GRADERS |= plugins("graders", GRADERS)

@@ -1,5 +1,7 @@
-"""Where queries come from. A new task is one new file with a `read` function and one line in TASKS."""
+"""Where queries come from. A new task is one new file with a `read` function and one line in TASKS; a package of
+your own announces a `Task` as an entry point of `xrouter_sim.tasks`."""
 
+from responses_db.plugins import plugins
 from responses_db.tasks import hub, jsonl, reasoning_gym
 from responses_db.tasks.base import Task, interleave
 
@@ -14,3 +16,4 @@ TASKS = {
         Task("hf", "Published benchmarks, from the Hugging Face hub or a copy on disk.", hub.read),
     ]
 }
+TASKS |= plugins("tasks", TASKS)

@@ -76,9 +76,9 @@ def train(
 
     ROUTER is rl (reinforcement learning in the simulator), llm (a language model with tools; `xrouter-sim train llm
     --help` has its settings), or a router that is fitted at once: table, knn, cascade,
-    always:MODEL, …; a wrong name lists them all. All of them at once: `xrouter-sim bench routers`. rl:without-agreement
-    is rl that does not look at which answers are equal; text, domain, options, code, response and bills can be left out
-    too.
+    always:MODEL, …; a wrong name lists them all. mine.py:Mine is the class Mine in a file of your own
+    (docs/extending.md). All of them at once: `xrouter-sim bench routers`. rl:without-agreement is rl that does not look
+    at which answers are equal; text, domain, options, code, response and bills can be left out too.
 
     The folder holds decisions.parquet (every decision of every router), robustness.parquet (the same under changed
     prices and failures), training.parquet (the learning curve) and manifest.json. Ctrl-C stops after the update in

@@ -1,7 +1,9 @@
-"""Routers: one file a family. A new one is a file and a line here."""
+"""Routers: one file a family. A new one is a file and a line here; a package of your own announces its class as an
+entry point of `xrouter_sim.routers`."""
 
 from collections.abc import Callable
 
+from responses_db.plugins import plugins
 from xrouter_sim.routers.automix import AutoMix, ThresholdAutoMix
 from xrouter_sim.routers.bandit import LinUCB, Thompson
 from xrouter_sim.routers.base import Router
@@ -40,6 +42,7 @@ ROUTERS: dict[str, Callable[[], Router]] = {
     "thompson": Thompson,
     "oracle": Oracle,
 }
+ROUTERS |= plugins("routers", (*ROUTERS, "rl", "llm"))
 """Routers by name that are fitted at once, without the simulator; `rl` and `always:ARM` stand beside them."""
 
 BASELINES = ("random", "cheapest", "table", "knn", "cascade", "oracle")

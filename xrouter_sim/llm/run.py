@@ -36,14 +36,12 @@ from xrouter_sim.llm.teacher import Chances, Teacher
 from xrouter_sim.llm.traces import demonstrate
 from xrouter_sim.llm.warm_start import ROUTER, tokenised, warm_start
 from xrouter_sim.pipeline import Ground, write_parquet
-from xrouter_sim.replay import Ints
+from xrouter_sim.replay import Floats, Ints
 from xrouter_sim.routers.base import Router
 from xrouter_sim.simulation import fitted
 
 NAME = "rl-llm"
 """Of the router in decisions."""
-
-STAGES = ("base", "warm_start", "final")
 
 
 @dataclass
@@ -182,7 +180,6 @@ def run(task: LLMTask) -> dict[str, Any]:
     write_parquet(decisions, out / "decisions.parquet")
     metrics = stages.metrics() | {
         "by_penalty": {f"{at:g}": _summary(_at(final, at)) for at in config.settings},
-        "sampled": _summary(lab.play(base, lab.test, (1.0,), temperature=1.0)),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     _write_json(out / "metrics.json", metrics)
@@ -223,12 +220,15 @@ def rehearse(task: LLMTask) -> dict[str, Any]:
 
 
 class Stages:
-    """What is trained one after the other, and what each earns at λ = 1 on the same episodes."""
+    """What is trained one after the other, and what each earns at λ = 1 on the same episodes.
+
+    Each speaks greedily, as it would be used, and as it is sampled in training: GRPO raises the second first.
+    """
 
     def __init__(self, task: LLMTask, lab: Lab, base: Base, seconds: dict[str, float]) -> None:
         self.task, self.lab, self.base, self.seconds = task, lab, base, seconds
-        self.rewards: dict[str, Any] = {}
-        self.rollouts: dict[str, Rollout] = {}
+        self.greedy: dict[str, Rollout] = {}
+        self.sampled: dict[str, Rollout] = {}
         state = PartialState()
         self.alone, self.first = state.num_processes == 1, state.is_main_process
 
@@ -248,30 +248,41 @@ class Stages:
             return
         self.base.model.to(self.task.config.device)
         clock = time.perf_counter()
-        rollout = self.lab.play(self.base, self.lab.test, (1.0,))
-        self.rollouts[name] = rollout
-        self.rewards[name] = np.array([each.talk.env.get_reward() for each in rollout.played])
+        self.greedy[name] = self.lab.play(self.base, self.lab.test, (1.0,))
+        self.sampled[name] = self.lab.play(self.base, self.lab.test, (1.0,), temperature=1.0)
         self.seconds[f"evaluate_{name}"] = time.perf_counter() - clock
-        self.task.say(f"{name.replace('_', ' ')}: reward {self.rewards[name].mean():.3f} at λ = 1")
+        greedy, sampled = (_rewards(each[name]).mean() for each in (self.greedy, self.sampled))
+        self.task.say(f"{name.replace('_', ' ')}: reward {greedy:.3f} at λ = 1, sampled {sampled:.3f}")
 
     def metrics(self) -> dict[str, Any]:
-        """`reward` and `gain` over the stage before, with 95% intervals, and how each stage behaves."""
-        bootstrap = Bootstrap(len(self.lab.test))
-        names = [name for name in STAGES if name in self.rewards]
-        gains = {
-            f"{after} over {before}": figure(bootstrap.means(self.rewards[after] - self.rewards[before])).to_json()
-            for before, after in pairwise(names)
-        }
-        last = names[-1]
+        """`reward` and `gain` over the stage before, with 95% intervals, and how each stage behaves; then the same
+        `sampled`."""
+        greedy = _compared(self.greedy)
         return {
             "penalty": 1.0,
             "queries": len(self.lab.test),
-            "reward": {name: float(self.rewards[name].mean()) for name in names},
-            "interval": {name: figure(bootstrap.means(self.rewards[name])).to_json() for name in names},
-            "gain": gains,
-            "stages": {name: _summary(self.rollouts[name]) for name in names},
-            "invalid_action_rate": _summary(self.rollouts[last])["invalid_action_rate"],
+            **greedy,
+            "sampled": _compared(self.sampled),
+            "invalid_action_rate": list(greedy["stages"].values())[-1]["invalid_action_rate"],
         }
+
+
+def _rewards(rollout: Rollout) -> Floats:
+    return np.array([each.talk.env.get_reward() for each in rollout.played])
+
+
+def _compared(rollouts: dict[str, Rollout]) -> dict[str, Any]:
+    rewards = {name: _rewards(rollout) for name, rollout in rollouts.items()}
+    bootstrap = Bootstrap(len(next(iter(rewards.values()))))
+    return {
+        "reward": {name: float(values.mean()) for name, values in rewards.items()},
+        "interval": {name: figure(bootstrap.means(values)).to_json() for name, values in rewards.items()},
+        "gain": {
+            f"{after} over {before}": figure(bootstrap.means(rewards[after] - rewards[before])).to_json()
+            for before, after in pairwise(rewards)
+        },
+        "stages": {name: _summary(rollout) for name, rollout in rollouts.items()},
+    }
 
 
 def _at(rollout: Rollout, penalty: float) -> Rollout:

@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 READY := .venv/.stamp-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup harvest harvest-local train-sim train-llm smollm2 report test fuzz lint clean
+.PHONY: help setup harvest harvest-local train-sim train-llm smollm2 notebooks report test fuzz lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,22 @@ train-llm: harvest $(if $(filter smollm2,$(BASE)),$(LOCAL_MODEL)) ## train a sma
 	$(BIN)/xrouter-sim train llm --base $(BASE) --db $(DB) --out $(LLM_RUN) $(TRAIN)
 
 smollm2: $(LOCAL_MODEL) ## fetch SmolLM2-135M-Instruct, a base for train-llm (90 MB, once)
+
+NOTEBOOKS ?= $(wildcard notebooks/[0-9]*.py)
+
+notebooks: $(RUN)/manifest.json ## run the notebooks on the demo; runs/notebooks has them with their figures. Fails where a number changed
+	@$(PIP) -c constraints.txt -e '.[notebooks]'
+	@mkdir -p runs/notebooks
+	@for notebook in $(NOTEBOOKS); do \
+		echo "$$notebook"; \
+		XROUTER_SIM_DB=$(abspath $(DB)) XROUTER_SIM_RUN=$(abspath $(RUN)) \
+			$(BIN)/jupytext --quiet --to ipynb --execute --run-path notebooks \
+			--output runs/notebooks/$$(basename $$notebook .py).ipynb $$notebook 2>runs/notebooks/log || \
+			{ cat runs/notebooks/log >&2; exit 1; }; \
+	done
+
+$(RUN)/manifest.json: | $(READY)
+	@$(MAKE) train-sim
 
 report: $(READY) ## write report.html from the last run
 	$(BIN)/xrouter-sim report $(RUN) --out $(REPORT)

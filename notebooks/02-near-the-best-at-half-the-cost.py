@@ -55,7 +55,7 @@ singles = [
     if row.router.startswith("always:")
 ]
 lines, dots = pl.DataFrame(rows).sort("router", "usd"), pl.DataFrame(singles)
-x = alt.X("usd:Q", scale=alt.Scale(type="log"), title="cost of 1,000 queries (USD)")
+x = alt.X("usd:Q", scale=alt.Scale(type="log", nice=False), title="cost of 1,000 queries (USD)")
 y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy")
 colour = alt.Color("router:N", scale=alt.Scale(domain=names, range=[ACCENT, SECOND, QUIET]), title="router")
 band = (

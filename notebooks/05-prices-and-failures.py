@@ -50,7 +50,7 @@ base = alt.Chart(frame).encode(
 tiles = base.mark_rect().encode(color=alt.Color("kept:Q", scale=alt.Scale(scheme="blues"), title="reward kept"))
 text = base.mark_text(fontSize=12).encode(
     text=alt.Text("kept:Q", format=".2f"),
-    color=alt.condition("datum.kept > 0.9", alt.value("white"), alt.value("black")),
+    color=alt.condition("datum.kept > 0.96", alt.value("white"), alt.value("black")),
 )
 kept(
     (tiles + text).properties(width=420, height=200, title="Part of the calm reward that is kept, λ = 1. SIMULATED"),

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # What routers do
 #
-# **Claim.** The trained router looks at answers and asks again where that pays, it does not always ask the strongest
-# model, and whom it asks depends on the question's domain. (xRouter, arXiv 2510.08439, section 5, reports that switching on
-# intermediate results would not come.)
+# **Claim.** The trained router asks in parallel, and looks at answers and asks again, each where it pays; it does not always
+# ask the strongest model, and whom it asks depends on the question's domain. (xRouter, arXiv 2510.08439, section 5, reports that switching on
+# intermediate results and parallel calls would not come.)
 #
 # Reads `runs/demo`, its test queries.
 
@@ -46,7 +46,7 @@ behaviours = (
     alt.Chart(went)
     .mark_area()
     .encode(
-        x=alt.X("λ:Q", scale=alt.Scale(type="symlog", constant=0.1)),
+        x=alt.X("λ:Q", scale=alt.Scale(type="symlog", constant=0.1), axis=alt.Axis(values=[0, 0.5, 2, 10, 80])),
         y=alt.Y("share:Q", stack="normalize", title="share of episodes", axis=alt.Axis(format="%")),
         color=alt.Color("behaviour:N", scale=alt.Scale(domain=list(BEHAVIOURS), range=colours), title=None),
         order="order:Q",
@@ -89,6 +89,7 @@ print(numbers)
 check("06", run.manifest["store"]["content_hash"], numbers, tolerance=0.05)
 
 # %% [markdown]
-# **What it shows.** Over the middle of the dial the router goes on after a first answer in up to a third of its episodes; where
-# money is nothing it asks two at once, and where money is all it asks one cheap model and stops. No model gets the bulk of
-# its calls, and domains differ in whom they are sent to: where cheap models are good, the dear one is not asked.
+# **What it shows.** Where money hardly counts the router asks two models at once and reads both; as it counts more, it asks one,
+# looks at the answer and goes on in up to a third of its episodes; where money is all, it asks one cheap model and stops. No
+# model gets the bulk of its calls, and domains differ in whom they are sent to: where cheap models are good, the dear one is
+# not asked. Both behaviours that would not come by training on live calls come here.

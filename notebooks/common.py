@@ -18,6 +18,8 @@ EXPECTED = HERE / "expected.json"
 RECORD = "XROUTER_SIM_RECORD"
 """Set it to write the numbers of this run into expected.json instead of comparing with them."""
 
+alt.renderers.enable("svg")  # shown as pictures: a notebook that is read fetches nothing
+
 INK, ACCENT, SECOND, QUIET = "#1a1a1a", "#d55e00", "#0072b2", "#9a9a9a"  # Okabe and Ito's, safe for colour-blind eyes
 
 

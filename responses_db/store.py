@@ -76,7 +76,8 @@ class ResponseStore:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             con = duckdb.connect(str(self.path), read_only=not write)
-            con.execute("SET enable_progress_bar = false")  # it goes to stdout, where figures and JSON go
+            with suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is none to turn off
+                con.execute("SET enable_progress_bar = false")  # it goes to stdout, where figures and JSON go
             return con
         except (duckdb.Error, OSError) as error:
             if is_new and self.path.is_file() and "lock on file" not in str(error):

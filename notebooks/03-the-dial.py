@@ -66,7 +66,12 @@ frame = pl.DataFrame(
     ]
 )
 shown = alt.Chart(frame).encode(
-    x=alt.X("λ:Q", scale=alt.Scale(type="symlog", constant=0.1), title="λ", axis=alt.Axis(values=[0, 0.1, 0.5, 1, 2, 5, 10, 20, 80])),
+    x=alt.X(
+        "λ:Q",
+        scale=alt.Scale(type="symlog", constant=0.1),
+        title="λ",
+        axis=alt.Axis(values=[0, 0.1, 0.5, 1, 2, 5, 10, 20, 80]),
+    ),
     color=alt.Color("figure:N", scale=alt.Scale(range=[ACCENT, SECOND]), title=None, legend=alt.Legend(orient="top")),
 )
 chart = shown.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=None), y2="high:Q") + shown.mark_line(

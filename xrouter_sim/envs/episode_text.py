@@ -56,6 +56,7 @@ class TextEpisode:
         most_mistakes: int = MISTAKES,
         switch: bool = True,
         parallel: bool = True,
+        letters: bool = False,
     ) -> None:
         """`queries` [n] indices and `penalties` are what is drawn from for an episode that `reset` is told nothing of.
 
@@ -63,6 +64,7 @@ class TextEpisode:
         `longest` and `longest_question` in characters; the middle of what is longer is left out. `told_at_end` is what
         a tool returns once the episode is over, in place of how it ended; `most_mistakes` end it without an answer.
         Without `switch` models are called in one turn at most, without `parallel` one model a turn: for ablations.
+        With `letters` models are called by a letter each, the same in every episode: a name may take a dozen tokens.
         Raises LabError for a simulator on torch, or one with an arm for direct answers: this policy gives its own.
         """
         if not isinstance(simulator.xp, NumpyArrays):
@@ -79,7 +81,7 @@ class TextEpisode:
             name: np.array([float(value)]) for name, value in limits.items() if value is not None
         }
         self._places = {query_id: place for place, query_id in enumerate(simulator.replay.query_ids)}
-        self._narrator = Narrator(simulator, self.texts, queries, longest, self.wording)
+        self._narrator = Narrator(simulator, self.texts, queries, longest, self.wording, letters)
         self._longest_question, self._told_at_end = longest_question, told_at_end
         self._most_mistakes, self._switch, self._parallel = most_mistakes, switch, parallel
         self._next_key = 0

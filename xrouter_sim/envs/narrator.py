@@ -7,7 +7,7 @@ import numpy as np
 from xrouter_sim.engine.episodes import ATTEMPTS, CACHED, RECORDED, SAMPLE, Episodes, Observation, field_of
 from xrouter_sim.engine.semantics import Final, Outcome
 from xrouter_sim.engine.simulator import NO_LIMIT, Simulator
-from xrouter_sim.envs.pool_text import Left, Offer, Response, alias
+from xrouter_sim.envs.pool_text import Left, Offer, Response, alias, letter
 from xrouter_sim.envs.texts import Texts
 from xrouter_sim.replay import Ints
 
@@ -37,11 +37,14 @@ class Wording(Protocol):
 class Narrator:
     """Episodes are batches of one, on NumPy."""
 
-    def __init__(self, simulator: Simulator, texts: Texts, queries: Ints, longest: int, wording: Wording) -> None:
+    def __init__(
+        self, simulator: Simulator, texts: Texts, queries: Ints, longest: int, wording: Wording, letters: bool = False
+    ) -> None:
         """Expected costs come from the training queries, or from `queries` [n] where there are none; responses are cut
-        to about `longest` characters."""
+        to about `longest` characters; with `letters` a model is called by a letter, the same in every episode."""
         replay = simulator.replay
         self._wording = wording
+        self._own_names = [letter(place) for place in range(len(replay.model_ids))] if letters else replay.model_ids
         self._simulator, self._replay, self._texts, self._longest = simulator, replay, texts, longest
         train = np.flatnonzero(replay.splits == "train")
         known = replay.mean_cost[train if len(train) else queries].mean(axis=0)
@@ -50,7 +53,7 @@ class Narrator:
     def names(self, episodes: Episodes) -> list[str]:
         """[M] what each model is called in this episode."""
         if not self._simulator.profile.pools.aliases:
-            return self._replay.model_ids
+            return self._own_names
         return [alias(int(place)) for place in self._simulator.place(episodes.world)[0]]
 
     def offered(self, episodes: Episodes) -> list[str]:

@@ -80,16 +80,21 @@ def dollars(usd: float) -> str:
 
 
 def alias(place: int) -> str:
-    """A neutral name for the model at a place of the pool as it is shown: model-a … model-z, model-aa, ….
+    """A neutral name for the model at a place of the pool as it is shown: model-a … model-z, model-aa, …."""
+    return f"model-{letter(place)}"
 
-    >>> [alias(place) for place in (0, 25, 26, 52)]
-    ['model-a', 'model-z', 'model-aa', 'model-ba']
+
+def letter(place: int) -> str:
+    """A place as a letter, or several.
+
+    >>> [letter(place) for place in (0, 25, 26, 52)]
+    ['a', 'z', 'aa', 'ba']
     """
     letters, place = "", place + 1
     while place:
-        place, letter = divmod(place - 1, 26)
-        letters = string.ascii_lowercase[letter] + letters
-    return f"model-{letters}"
+        place, last = divmod(place - 1, 26)
+        letters = string.ascii_lowercase[last] + letters
+    return letters
 
 
 def pool_text(

@@ -32,6 +32,9 @@ class LLMConfig:
     """Characters of a response that the router reads."""
     longest_question: int = 240
     """Characters of a question that the router reads."""
+    letters: bool = False
+    """Whether models are called by a letter each: a name of theirs may take a dozen tokens, and a small model learns
+    the letters as quickly. A router trained with letters knows the pool it was trained on by them."""
     most_mistakes: int = 3
     """Refused actions that end an episode."""
 
@@ -96,7 +99,7 @@ class LLMConfig:
     @property
     def telling(self) -> dict[str, Any]:
         """What environments are made with."""
-        names = ("penalties", "longest", "longest_question", "most_mistakes", "switch", "parallel")
+        names = ("penalties", "longest", "longest_question", "most_mistakes", "switch", "parallel", "letters")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -108,8 +111,9 @@ class LLMConfig:
 
 
 SMOLLM2 = {
+    "letters": True,
     "traces": 1200,
-    "warm_rate": 5e-4,
+    "warm_rate": 1e-3,
     "warm_batch": 8,
     "steps": 28,
     "prompts": 4,

@@ -14,6 +14,9 @@ from xrouter_sim.envs.tools import opening
 from xrouter_sim.envs.vector import first_key
 from xrouter_sim.replay import Ints
 
+SAME = 1e-4
+"""Rewards that differ by less teach nothing: what a router's own few tokens cost is of that size."""
+
 TRIES = 16
 """Keys drawn for one place before an episode is taken that may teach nothing."""
 
@@ -65,7 +68,7 @@ class Curriculum:
         for key, earned in zip(keys, rewards, strict=True):
             groups.setdefault(key, []).append(earned)
         for key, earned_by_group in groups.items():
-            if len(earned_by_group) > 1 and max(earned_by_group) - min(earned_by_group) < 1e-9:
+            if len(earned_by_group) > 1 and max(earned_by_group) - min(earned_by_group) < SAME:
                 self.silent[query_of[key]] = 2
             else:
                 self.silent.pop(query_of[key], None)

@@ -18,7 +18,7 @@ from xrouter_sim.envs.tools import answer_with_last_message
 from xrouter_sim.llm.bases import Base
 from xrouter_sim.llm.compact_head import compact_head
 from xrouter_sim.llm.config import LLMConfig
-from xrouter_sim.llm.curriculum import Curriculum
+from xrouter_sim.llm.curriculum import SAME, Curriculum
 from xrouter_sim.llm.warm_start import ROUTER, last_checkpoint
 from xrouter_sim.replay import Ints
 
@@ -77,7 +77,20 @@ class Settle:
         if log_metric is not None:
             for name, value in _behaviours(environments).items():
                 log_metric(name, value)
+            log_metric("silent_groups", silent_groups(columns["key"], [env.get_reward() for env in environments]))
         return [0.0] * len(completions)
+
+
+def silent_groups(keys: Sequence[int], rewards: Sequence[float]) -> float:
+    """The share of groups (equal keys) that earned the same throughout: they have no gradient.
+
+    >>> silent_groups([7, 7, 8, 8], [0.5, 0.5, 0.0, 1.0])
+    0.5
+    """
+    groups: dict[int, list[float]] = {}
+    for key, earned in zip(keys, rewards, strict=True):
+        groups.setdefault(key, []).append(earned)
+    return sum(max(each) - min(each) < SAME for each in groups.values()) / len(groups)
 
 
 class Format:

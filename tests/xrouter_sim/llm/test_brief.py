@@ -1,5 +1,7 @@
 """The brief face: the same episodes in few tokens."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.xrouter_sim.llm.worlds import REPLAY, TRAIN, brief, row, simulator
@@ -50,6 +52,19 @@ def test_tools_are_the_engines_actions_and_back(tool, what, step):
     getattr(env, tool)(what)
     assert env.steps[-1] == step
     assert as_tool_call(env, *step) == (tool, {"what": what} if what else {})
+
+
+def test_letters_stand_for_models_the_same_in_every_episode():
+    replay = replace(REPLAY, model_ids=["one-long-name", "another-long-name", "third-long-name"], memo={})
+    for profile in ("calm", "stormy"):
+        env = brief(profile, replay, letters=True)
+        for key in range(4):
+            offered = env.reset(**row(key=key)).strip().split("\n")[1:]
+            assert {line.split()[0] for line in offered} <= {"a", "b", "c"}
+        last = offered[-1].split()[0]
+        assert env.call(last).startswith(f"1 {last} ")
+        assert env.steps == [((ord(last) - ord("a"),), Final.CONTINUE)]
+        assert as_tool_call(env, *env.steps[0]) == ("call", {"what": last})
 
 
 def test_the_explained_face_says_the_same_actions():

@@ -9,7 +9,7 @@ import pytest
 from responses_db import LabError
 from tests.xrouter_sim.llm.worlds import REPLAY, TRAIN, UNIT, brief, row
 from xrouter_sim.engine.semantics import Final
-from xrouter_sim.llm import teacher as module
+from xrouter_sim.llm import grpo, teacher
 from xrouter_sim.llm.teacher import BEHAVIOURS, Chances, Shares, Teacher
 from xrouter_sim.llm.traces import demonstrate
 from xrouter_sim.reward import reward
@@ -27,7 +27,8 @@ def shown(
     return env, trace
 
 
-def test_examples():
+@pytest.mark.parametrize("module", [teacher, grpo], ids=lambda module: module.__name__)
+def test_examples(module):
     assert doctest.testmod(module).failed == 0
 
 
